@@ -2,6 +2,7 @@
 
     hatch run demo
     hatch run demo --root path/to/your/source --top 40
+    hatch run demo --executor process
 
 A real workflow over real input, in three runs of one engine:
 
@@ -27,12 +28,14 @@ import sysconfig
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cascade.adapters.executors.process import ProcessExecutor
 from cascade.observatory.command_line import Parser, at_least, start
 from cascade.observatory.experiments.atlas import Atlas, make_atlas
 from cascade.observatory.experiments.source_tree import TEST_FOLDERS, find_modules
@@ -125,6 +128,8 @@ def command_line() -> Parser:
     parser.add_argument("--limit", type=at_least(1), metavar="N", help=told)
     told = f"also what is in folders called {', '.join(sorted(TEST_FOLDERS))}"
     parser.add_argument("--include-tests", action="store_true", help=told)
+    told = "parse in worker processes, on all cores"
+    parser.add_argument("--executor", choices=["process"], help=told)
     told = "only write the files, and show nothing"
     parser.add_argument("-q", "--quiet", action="store_true", help=told)
     return parser
@@ -153,7 +158,9 @@ def work(chosen: Namespace) -> int:
     with RunTally(bus) if chosen.quiet else show_progress(bus) as tally, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # warnings of the parser about other people's source
         try:
-            atlas = asyncio.run(make_atlas(chosen.title, chosen.tree, chosen.out, bus, tally))
+            with ProcessExecutor() if chosen.executor else nullcontext() as executor:
+                made = make_atlas(chosen.title, chosen.tree, chosen.out, bus, tally, executor)
+                atlas = asyncio.run(made)
         except sqlite3.Error as error:
             raise OSError(str(error)) from error
     if not chosen.quiet:

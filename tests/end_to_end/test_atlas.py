@@ -85,6 +85,16 @@ def assert_loads_nothing(page):
     assert not re.search(r"<(link|img|iframe)|\bsrc=|href=\"(?!#)|url\(|@import", page)
 
 
+def test_worker_processes_give_the_same_ranks_bit_for_bit(source, document, tmp_path):
+    done = run("--root", source, "--executor", "process", cwd=tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    there = json.loads((tmp_path / "build" / "atlas" / "atlas.json").read_text(encoding="utf-8"))
+    assert there["modules"] == document["modules"]
+    assert there["failures"] == document["failures"]
+    assert there["pagerank"] == document["pagerank"]
+
+
 def test_a_broken_file_does_not_stop_the_run_and_is_named_with_its_reason(atlas, document):
     done, _ = atlas
 

@@ -15,6 +15,7 @@ from cascade.spec.errors import DefinitionError
 from cascade.spec.lazy_types import gather
 from cascade.spec.params import Param
 from cascade.spec.routing import Router
+from cascade.spec.task import task
 
 
 def lines_of(target, **options) -> list[str]:
@@ -184,3 +185,15 @@ def test_a_long_plan_is_cut_and_says_so():
 def test_a_wide_plan_is_whole_without_a_limit():
     plan = dry_run([load() for _ in range(100)], limit=None)
     assert len(str(plan).splitlines()) == 102
+
+
+def test_calls_in_other_processes_are_marked():
+    there = task(name="there", mode="process")(lambda x: x)
+    inside = task(name="inside", mode="inline")(lambda x: x)
+    target = there(inside(load()))
+
+    assert [line.endswith("[process]") for line in str(dry_run(target)).splitlines()] == [
+        *(False, True, False, False)
+    ]
+    plan = str(dry_run(target, executor="process")).splitlines()
+    assert [line.endswith("[process]") for line in plan] == [False, True, False, True]

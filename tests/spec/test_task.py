@@ -215,7 +215,10 @@ def test_task_refuses_objects_that_cannot_be_called(thing):
     ("options", "problem"),
     [
         ({"name": 3}, "name must be a str, but is 3"),
-        ({"mode": "thread"}, "mode must be 'auto', 'blocking' or 'inline', but is 'thread'"),
+        (
+            {"mode": "thread"},
+            "mode must be 'auto', 'blocking', 'inline' or 'process', but is 'thread'",
+        ),
         ({"nout": 0}, "nout must be an int ≥ 1, but is 0, as there is nothing to unpack"),
         ({"nout": True}, "nout must be an int ≥ 1, but is True"),
         ({"nout": 2.0}, "nout must be an int ≥ 1, but is 2.0"),

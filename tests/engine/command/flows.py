@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -165,3 +166,11 @@ def give(n: int) -> int:
 
 
 taking = give(7).with_capacity(gpu=2, disk=0.5)
+
+
+@cs.task
+def process_id() -> int:
+    return os.getpid()
+
+
+where = process_id()

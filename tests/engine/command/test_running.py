@@ -1,6 +1,7 @@
 """``cascade run``: the value of a target, with options for its parameters."""
 
 import json
+import os
 import re
 import sys
 from typing import get_args, get_type_hints
@@ -340,3 +341,24 @@ def test_run_can_be_called_as_a_function(cascade, capsys, monkeypatch):
     running.run("flows:Namespace.target", flags=running.Flags(json=True))
 
     assert capsys.readouterr().out == "8\n"
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_plain_functions_may_be_called_in_other_processes(cascade, monkeypatch, by):
+    words = ["--executor", "process"]
+    if by == "variable":
+        words = []
+        monkeypatch.setenv("CASCADE_EXECUTOR", "process")
+    own, there = cascade("run", "flows.py:where"), cascade("run", "flows.py:where", *words)
+
+    if by == "option":
+        assert own.out.strip() == str(os.getpid())
+    assert there.code == 0, there.err
+    assert there.out.strip() != str(os.getpid())
+
+
+def test_an_unknown_executor_is_refused(cascade):
+    outcome = cascade("run", "flows.py:where", "--executor", "dask")
+
+    assert outcome.code == 2
+    assert '"threads", "process"' in " ".join(outcome.err.split())

@@ -17,6 +17,7 @@ import pytest
 from tests.engine.durable import drawing
 from tests.engine.durable.drawing import BOOKINGS
 from tests.engine.durable.loads import Load, loaded
+from tests.engine.durable.notes import note
 from tests.engine.durable.nursery import Nursery
 from tests.engine.durable.trials import MANY, trials
 from tests.services import Postgres, running_postgres
@@ -246,7 +247,6 @@ async def test_a_copy_that_is_made_at_any_moment_goes_on(
     first, second = _load(tmp_path / "a"), _load(tmp_path / "b")
     use_vm = bool(moment % 2)
     still = threading.Lock()  # while the copy is made: it has nothing that is not noted
-    note = drawing.note
 
     def note_unless_still(text: str) -> None:
         with still:

@@ -690,6 +690,7 @@ def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
     dispatch._sent_in_all, dispatch._left, dispatch._resting = 0, 0, {}
     admissions = SimpleNamespace(permits={})
     dispatch._run = SimpleNamespace(admissions=admissions)
+    dispatch._around = SimpleNamespace(made=lambda name: None)
 
     class LastWorker:
         @property

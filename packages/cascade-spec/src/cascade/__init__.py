@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from cascade import testing as testing
     from cascade.adapters.cache.files import FileExists as FileExists
     from cascade.adapters.cache.lru import LRUCache as LRUCache
+    from cascade.adapters.executors.futures import FuturesExecutor as FuturesExecutor
+    from cascade.adapters.executors.process import ProcessExecutor as ProcessExecutor
     from cascade.graph.outline import dry_run as dry_run
     from cascade.graph.references import portable as portable
     from cascade.graph.storable import storable as storable
@@ -79,6 +81,8 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
     _PUBLIC = {
         "adapters.cache.files": ("FileExists",),
         "adapters.cache.lru": ("LRUCache",),
+        "adapters.executors.futures": ("FuturesExecutor",),
+        "adapters.executors.process": ("ProcessExecutor",),
         "graph.outline": ("dry_run",),
         "graph.references": ("portable",),
         "graph.storable": ("storable",),

@@ -76,6 +76,13 @@ class Flags:
         int | None,
         Parameter(metavar="COUNT", help="How many of them each node may make.", validator=_rounds),
     ] = None
+    executor: Annotated[
+        Literal["threads", "process"],
+        Parameter(
+            env_var="CASCADE_EXECUTOR",
+            help="Where plain functions are called: in threads, or in processes on all cores.",
+        ),
+    ] = "threads"
     param: Annotated[
         tuple[str, ...],
         Parameter(
@@ -256,6 +263,7 @@ def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags
                 tier=tier,
                 resources=target.resources,
                 capacities=capacities,
+                executor="process" if flags.executor == "process" else None,
                 store=there,
                 signing_key=signing_key(),
             ) as engine,

@@ -20,6 +20,7 @@ from cascade.runtime.durable.runs import Begin
 from cascade.runtime.durable.starting import value_of_run
 from cascade.runtime.durable.stored_options import options_of
 from cascade.runtime.durable_methods import DurableMethods
+from cascade.runtime.elsewhere.executors import refuse_in_import
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
 from cascade.runtime.engine_runs import EngineRuns, RunInfo
 from cascade.runtime.execution.early_calls import EarlyTasks
@@ -99,7 +100,9 @@ class Engine(DurableMethods):
         Raises:
             ArgumentError: An option is unknown or has an impossible value.
             ExecutorError: ``threads`` or ``executor`` lends no threads of this process.
+            RunError: A worker process imports the script, which makes the engine meanwhile.
         """
+        refuse_in_import()
         made = settings(EngineSettings, "Engine", options, EngineOptions.__optional_keys__)
         check_tier(made.tier)
         check_seconds("step_interval", made.step_interval)
@@ -391,6 +394,7 @@ class Engine(DurableMethods):
             self._bus.is_silent
             and self.state_backend is None
             and self.record is None
+            and not self._lending.elsewhere.everything
             and not self.constraints.any
             and not self._closed
         )
@@ -499,6 +503,8 @@ class Engine(DurableMethods):
         finally:
             self._runs.tell_later()
             self._lending.end()
+            if self._lending.elsewhere.is_started:
+                await asyncio.to_thread(self._lending.elsewhere.close)
             if self._durable is not None:
                 self._durable.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
 from cascade.runtime.options import (
     STEP_INTERVAL,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cascade.runtime.loops.tiers import Tier
     from cascade.runtime.telemetry.levels import LogLevel
     from cascade.runtime.telemetry.lines import LogFormat
-    from cascade.spec.protocols import Executor, Solver, StateBackend
+    from cascade.spec.protocols import Executor, Solver, StateBackend, TaskExecutor
     from cascade.spec.resource import ResourceDefinition
     from cascade.spec.run_store import RunStore
 
@@ -32,7 +32,7 @@ class EngineOptions(TypedDict, total=False):
     """Options of an engine, ``cs.Engine(threads=4)``; see EngineSettings."""
 
     solver: Solver | None
-    executor: Executor | None
+    executor: Executor | TaskExecutor | Literal["process"] | None
     threads: Executor | int | None
     bus: MessageBus | None
     state_backend: StateBackend | None
@@ -70,7 +70,9 @@ class EngineSettings:
         threads: The threads for plain functions: a number, or a pool that lends them, such as a
             LocalExecutor or a ``concurrent.futures.ThreadPoolExecutor``, which must live as long as
             the runs. By default, and for a number, the engine makes a pool and ends it.
-        executor: A LocalExecutor or another pool that lends threads, as an alternative to
+        executor: Makes the calls of plain functions in other processes: ``"process"`` for all
+            cores, a ProcessExecutor, or another TaskExecutor, which must live as long as the runs.
+            Or a LocalExecutor or another pool that lends threads, as an alternative to
             ``threads``.
         solver: Orders nodes that could run at the same time; NativeSolver by default.
         bus: Publishes the events.
@@ -104,7 +106,7 @@ class EngineSettings:
     """
 
     threads: Executor | int | None = None
-    executor: Executor | None = None
+    executor: Executor | TaskExecutor | Literal["process"] | None = None
     solver: Solver | None = None
     bus: MessageBus | None = None
     state_backend: StateBackend | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cascade.runtime.elsewhere.executors import Elsewhere
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.execution.event_loop_calls import Patience
@@ -43,6 +44,7 @@ class EngineParts:
         step_interval: Seconds between two StepsMade events, at least.
         constraints: The present rules, with their capacities; none by default.
         early: The spare asyncio tasks of the event loop; None without an engine.
+        elsewhere: Makes calls in other processes.
     """
 
     bus: MessageBus
@@ -57,3 +59,4 @@ class EngineParts:
     step_interval: float = STEP_INTERVAL
     constraints: ConstraintManager = field(default_factory=_unlimited)
     early: EarlyTasks | None = None
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)

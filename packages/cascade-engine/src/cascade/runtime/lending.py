@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from weakref import ref
 
 from cascade.adapters.executors.checks import check_lender
@@ -16,6 +16,7 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor
 from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
+from cascade.runtime.elsewhere.executors import Elsewhere, processes
 from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
@@ -33,7 +34,7 @@ from cascade.spec.checks import check_count
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_value import number_of
 from cascade.spec.map_items import item_of
-from cascade.spec.protocols import Executor, StateBackend
+from cascade.spec.protocols import Executor, StateBackend, TaskExecutor
 
 
 class _Lent(NamedTuple):
@@ -68,7 +69,9 @@ class Lending:
         self, made: EngineSettings, bus: MessageBus, constraints: ConstraintManager
     ) -> None:
         self._threads, self._owns_threads = _lender_of(made)
-        self._is_inline = made.threads is None and made.executor is None
+        self.elsewhere = _elsewhere(made)
+        lent = made.executor is not None and not self.elsewhere.everything
+        self._is_inline = made.threads is None and not lent
         self._bus = bus
         self._constraints = constraints
         self._step_interval = made.step_interval
@@ -111,6 +114,7 @@ class Lending:
             step_interval=self._step_interval,
             constraints=self._constraints,
             early=EarlyTasks(loop, monitor),
+            elsewhere=self.elsewhere,
         )
         self._last = _Lent(ref(loop), threading.get_ident(), state, hook, parts)
         return parts
@@ -137,18 +141,37 @@ class Lending:
 
 def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
     """The lender of an engine's threads, and whether the engine owns it."""
-    name, lender = (
-        ("executor", made.executor) if made.threads is None else ("threads", made.threads)
-    )
-    if made.threads is not None and made.executor is not None:
+    lends = made.executor is not None and not _makes_calls(made.executor)
+    name: str
+    lender: Any
+    name, lender = ("executor", made.executor) if lends else ("threads", made.threads)
+    if made.threads is not None and lends:
         raise ArgumentError("an engine takes threads= or executor=, but not both")
     if lender is None:
         return LocalExecutor(), True
     if isinstance(lender, (int, float)):
         check_count(name, lender)
-        return LocalExecutor(lender), True
+        return LocalExecutor(int(lender)), True
     check_lender(name, lender)
     return lender, False
+
+
+def _makes_calls(executor: Any) -> bool:
+    """Whether an executor makes calls of tasks, and does not lend threads."""
+    if isinstance(executor, str):
+        return executor == "process"
+    return isinstance(executor, TaskExecutor) and not isinstance(executor, type)
+
+
+def _elsewhere(made: EngineSettings) -> Elsewhere:
+    """What makes calls of an engine in other processes."""
+    executor = made.executor
+    if executor is None or not _makes_calls(executor):
+        return Elsewhere()
+    if isinstance(executor, str):
+        return Elsewhere(processes(), owns=True)
+    assert isinstance(executor, TaskExecutor)
+    return Elsewhere(executor)
 
 
 def telling_of_constraints(

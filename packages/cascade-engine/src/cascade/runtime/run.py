@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
+from cascade.runtime.elsewhere.executors import refuse_resource
 from cascade.runtime.events import CallAbandoned, ResultNotStored, TaskWaiting
 from cascade.runtime.execution import active_runs
 from cascade.runtime.execution.abandoned import AbandonedCalls
@@ -33,8 +34,9 @@ from cascade.runtime.limits.permits import Admissions, current_permit
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_events import RunEvents
 from cascade.runtime.semantics.recording import together
+from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import SOURCE, number_of
+from cascade.spec.lazy_value import RESOURCES, SOURCE, number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
@@ -83,6 +85,7 @@ class Run(RunEvents):
         priority: Added to the priorities of its nodes (M24).
         patience: The targets for which short waits for workers pay; None for no such waits.
         early: The spare asyncio tasks of the event loop; None without an engine.
+        elsewhere: Makes calls in other processes.
         crowd: The nodes on the threads of the run's pool, once it has one.
     """
 
@@ -112,6 +115,7 @@ class Run(RunEvents):
         self.patience: Patience | None = None if self._is_virtual else lent.patience
         self.monitor = lent.monitor
         self.early = lent.early
+        self.elsewhere = lent.elsewhere
         self._resting: dict[object, Waiting] = {}
         self._starter = current_run.get(None)
         self.crowd: Crowd | None = None
@@ -269,6 +273,11 @@ class Run(RunEvents):
         special = [lazy for lazy in lazies if lazy._special]
         if not special:
             return
+        for lazy in special:
+            if lazy._special & RESOURCES and lazy.task.mode == "process":
+                for value in (*lazy.args, *lazy.kwargs.values()):
+                    if isinstance(value, Inject):
+                        refuse_resource(lazy.task, value)
         self.resources.check(special)
         self.constraints.capacities.check_nodes(special)
         for lazy in special:

@@ -68,8 +68,10 @@ def run(
     from cascade.runtime.execution.placement import is_hidden
     from cascade.runtime.run import current_run
     from cascade.spec.errors import RunError
+    from cascade.spec.remote_calls import serving
 
-    if current_run.get(None) is not None or is_hidden():
+    inside = current_run.get(None) is not None or is_hidden() or serving.get(None) is not None
+    if inside:
         raise RunError(
             "cs.run() was called inside a task; return the lazy value instead, and the run "
             "continues as it\n"

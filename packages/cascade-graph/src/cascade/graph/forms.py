@@ -30,10 +30,10 @@ from enum import Enum, Flag
 from types import NoneType
 from typing import Any, Final, NoReturn
 
-from cascade.graph import rebuilt_errors
 from cascade.graph.leaves import READERS, WRITERS, leaf_of
 from cascade.graph.references import Resolver, reference_to, reference_to_converter
 from cascade.graph.storable import find_storable, storable_of
+from cascade.spec import rebuilt_errors
 from cascade.spec.errors import SerializationError
 from cascade.spec.shapes import UNSET, is_plain_dataclass, shape_of
 from cascade.spec.task import Task

@@ -16,6 +16,8 @@ from typing import Any
 from cascade.graph.build import build_graph
 from cascade.graph.model import Edge, EdgeKind, Graph, Node
 from cascade.spec.lazy_types import as_lazy
+from cascade.spec.protocols import TaskExecutor
+from cascade.spec.remote_calls import goes_elsewhere
 from cascade.spec.shown import Shown
 from cascade.spec.wording import visible
 
@@ -35,14 +37,17 @@ class Plan(Shown):
         graph: All nodes, with those of every route.
     """
 
-    def __init__(self, graph: Graph, limit: int | None, lines: int | None) -> None:
+    def __init__(
+        self, graph: Graph, limit: int | None, lines: int | None, elsewhere: bool = False
+    ) -> None:
         self.graph = graph
+        self._elsewhere = elsewhere
         self._limit = len(graph) if limit is None else limit
         self._lines = lines
 
     def lines(self) -> Iterator[str]:
         """The tree, line by line; the last line counts those left out."""
-        drawn = outline(self.graph, limit=self._limit)
+        drawn = outline(self.graph, limit=self._limit, elsewhere=self._elsewhere)
         yield from drawn if self._lines is None else islice(drawn, self._lines)
         left = sum(1 for _ in drawn)
         if left:
@@ -60,6 +65,7 @@ def dry_run(
     *,
     limit: int | None = 50,
     lines: int | None = 1000,
+    executor: object = None,
 ) -> Plan:
     """The plan of a run of ``target``, without running it: ``print(dry_run(target))``.
 
@@ -67,6 +73,8 @@ def dry_run(
         target: A lazy value, or a container of them.
         limit: Most inputs shown per node; the rest are counted. None for all.
         lines: Most lines of its text; None for all.
+        executor: That of the engine. Calls that are made in other processes are marked; without
+            one, those of tasks with ``mode="process"``.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -82,17 +90,18 @@ def dry_run(
     """
     frame = sys._getframe(1)
     graph = build_graph(as_lazy(target, frame.f_code, frame.f_lasti), routes=True)
-    return Plan(graph, limit, lines)
+    is_pool = isinstance(executor, TaskExecutor) and not isinstance(executor, type)
+    return Plan(graph, limit, lines, is_pool or executor == "process")
 
 
-def outline(graph: Graph, *, limit: int = 50) -> Iterator[str]:
-    """The lines of a plan, one by one."""
+def outline(graph: Graph, *, limit: int = 50, elsewhere: bool = False) -> Iterator[str]:
+    """The lines of a plan, one by one; ``elsewhere``: all plain functions run elsewhere."""
     tasks = sum(not lazy.task.structural for lazy in graph.lazies)
     yield f"{_count(len(graph), 'node')}, {_count(tasks, 'task')}"
-    yield from map(visible, _tree(graph, limit))
+    yield from map(visible, _tree(graph, limit, elsewhere))
 
 
-def _tree(graph: Graph, limit: int) -> Iterator[str]:
+def _tree(graph: Graph, limit: int, elsewhere: bool) -> Iterator[str]:
     inputs = _inputs(graph)
     depth = _depths(inputs)
     users = [0] * len(graph)
@@ -114,7 +123,10 @@ def _tree(graph: Graph, limit: int) -> Iterator[str]:
             yield text + "  [shown above]"
             continue
         drawn.add(node.index)
-        yield text + f"  [shared by {users[node.index]}]" * (users[node.index] > 1)
+        text += f"  [shared by {users[node.index]}]" * (users[node.index] > 1)
+        task = graph.lazies[node.index].task
+        is_there = task.mode == "process" or (elsewhere and goes_elsewhere(task))
+        yield text + "  [process]" * is_there
         stack.extend(reversed(_under(inputs[node.index], depth, below, level, limit)))
 
 

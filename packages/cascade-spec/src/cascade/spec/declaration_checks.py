@@ -18,6 +18,7 @@ from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
 from cascade.spec.wording import short
 
+_MODES = ("auto", "blocking", "inline", "process")
 #: The types of defaults that must not reach a function as they are.
 _MARKS = (LazyValue, Literal, Inject)
 
@@ -51,6 +52,22 @@ def refuse_unfit(func: Any, name: Any) -> None:
         raise DefinitionError(
             f"'{own_name(func)}' is a generator function, and a task returns one value; return a "
             "list, or make one task per item with .map(), or declare a provider with @resource"
+        )
+
+
+def refuse_injections(name: str, mode: str, parameters: Parameters) -> None:
+    """Refuse resources for a task whose calls are made in another process.
+
+    Raises:
+        DefinitionError: A parameter is injected.
+    """
+    if mode == "process" and parameters.injections:
+        injected = next(iter(parameters.injections))
+        raise DefinitionError(
+            f"task '{name}' has mode='process', but its parameter '{injected}' is injected, and a "
+            "resource stays in the process that has opened it\n"
+            "    right:  open it inside the task\n"
+            "    or:     let a task of this process use it, and pass on the values"
         )
 
 
@@ -94,9 +111,10 @@ def check_options(name: str, is_async: bool, mode: Any, nout: Any, may_block: An
     Raises:
         DefinitionError: One does not.
     """
-    if mode not in ("auto", "blocking", "inline"):
+    if mode not in _MODES:
+        *known, last = map(repr, _MODES)
         raise DefinitionError(
-            f"task '{name}': mode must be 'auto', 'blocking' or 'inline', but is {short(mode)}"
+            f"task '{name}': mode must be {', '.join(known)} or {last}, but is {short(mode)}"
         )
     if is_async and mode != "auto":
         raise DefinitionError(

@@ -35,7 +35,10 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── RunError (RuntimeError)              a run is started where none may start
     │   ├── RunCancelledError (RuntimeError)     a run was cancelled by its handle; ``.run_id``
     │   ├── StoredError (RuntimeError)           stands for an error that could not be stored
-    │   ├── ExecutorError (RuntimeError)         no thread was lent for a call
+    │   ├── ExecutorError (RuntimeError)         no thread or process was lent for a call
+    │   ├── SendError (TypeError)                a value cannot go to another process; ``.place``
+    │   ├── WorkerLostError (RuntimeError)       the process of a call has ended; ``.exit_code``
+    │   ├── RemoteError (RuntimeError)           stands for an error that has no class here
     │   └── ConnectorError (ConnectionError)     a connector cannot connect, or was refused
     ├── durable runs
     │   ├── StoreError (OSError)                 a store cannot be used; ``.transient``
@@ -55,6 +58,7 @@ in Python.
 
 from __future__ import annotations
 
+import _pickle  # with the class of ``pickle``, whose import takes 8 ms
 import copyreg
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -325,6 +329,47 @@ class StoredError(CascadeError, RuntimeError):
 
 class ExecutorError(CascadeError, RuntimeError):
     """A pool did not start a call that it was given, or makes calls in other processes."""
+
+
+class SendError(CascadeError, _pickle.PicklingError, TypeError):
+    """A task, an argument or a result cannot be sent to another process, or be read there.
+
+    Attributes:
+        place: The part that cannot, such as ``argument 'config' of task 'score'['client']._lock``.
+    """
+
+    def __init__(self, message: str, place: str) -> None:
+        super().__init__(message)
+        self.place = place
+
+
+class WorkerLostError(CascadeError, RuntimeError):
+    """The process that made a call of a task has ended before the call did.
+
+    The call may have had any part of its effects, so it is made again only if the node has a retry.
+
+    Attributes:
+        task: The name of the task.
+        exit_code: The exit code of the process; negative for the number of a signal, None if it is
+            not known.
+    """
+
+    def __init__(self, message: str, task: str, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.task = task
+        self.exit_code = exit_code
+
+
+class RemoteError(CascadeError, RuntimeError):
+    """Stands for an exception of another process whose class cannot be found or made here.
+
+    Attributes:
+        type_name: ``module:name`` of its class.
+    """
+
+    def __init__(self, message: str, type_name: str) -> None:
+        super().__init__(message)
+        self.type_name = type_name
 
 
 class ConnectorError(CascadeError, ConnectionError):

@@ -23,6 +23,8 @@ class Operation:
     mode = "auto"
     #: Whether a coroutine function may block the event loop, or for how many seconds; see ``task``.
     may_block: bool | float = False
+    #: Whether a worker's fast lane may call it although its nodes have policies or resources.
+    is_light = False
     #: Whether its nodes wait for a time or a signal, and call no function; see ``waits``.
     is_wait = False
     #: The methods that set policies without a meaning for its nodes.

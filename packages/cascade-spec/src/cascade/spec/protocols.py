@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    runtime_checkable,
+)
+
+if TYPE_CHECKING:
+    from cascade.spec.remote_calls import RemoteCall
 
 T = TypeVar("T")
 
@@ -77,6 +88,66 @@ class Executor(Protocol):
 
     def shutdown(self, wait: bool = True) -> None:
         """Accept no more calls; with ``wait``, return only when no call is running."""
+
+
+class Capabilities(NamedTuple):
+    """What a TaskExecutor can do besides making calls."""
+
+    #: ``cancel_call(call, stop=True)`` ends a call that has begun. Otherwise such a call goes on
+    #: without its run, and keeps its worker busy (M8).
+    stops: bool
+    #: It never makes a call twice, whatever happens to its workers.
+    once: bool
+
+
+@runtime_checkable
+class TaskExecutor(Protocol):
+    """Makes calls of tasks in other processes or on other machines.
+
+    Nothing is shared with the driver, the process of the engine: a call takes its arguments along
+    as bytes (``wire``), and its outcome comes back as bytes. The driver decides everything else:
+    conditions, caches, limits, retries, timeouts, the journal. An executor for values that stay on
+    a cluster may keep ``Outcome.data`` there and send its address instead: the driver only hands
+    these bytes over.
+
+    *At most once.* An executor begins a call once. It may give a call that has not begun to another
+    worker. A worker that ends during a call is the end of that call, with a WorkerLostError; the
+    driver makes another attempt if the node has a retry.
+
+    All methods may be called from any thread, and return soon.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    @property
+    def max_workers(self) -> int:
+        """The number of calls that it makes at the same time; it may change."""
+
+    def submit_call(self, call: RemoteCall) -> None:
+        """Make a call, not before the next ``flush``.
+
+        Raises:
+            RunError: After ``shutdown`` (a RuntimeError).
+        """
+
+    def flush(self) -> None:
+        """Begin what was submitted; calls of one flush may go to a worker together."""
+
+    def cancel_call(self, call: RemoteCall, *, stop: bool = False) -> bool:
+        """Withdraw a call that has not begun; with ``stop``, end one that has, if possible.
+
+        Returns:
+            Whether the call will never begin; then ``on_end`` is not called. For a call that is
+            ended, it is called some time later.
+        """
+
+    def shutdown(self, wait: bool = True) -> None:
+        """Take no more calls, and end the workers after the calls that have begun.
+
+        Calls that have not begun fail. With ``wait``, return when no worker is left.
+        """
 
 
 @runtime_checkable

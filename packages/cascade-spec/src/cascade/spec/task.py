@@ -24,6 +24,7 @@ from cascade.spec.callables import gives_coroutine, own_name
 from cascade.spec.containers import ATOMS
 from cascade.spec.declaration_checks import (
     check_options,
+    refuse_injections,
     refuse_unfit,
     supplied,
     unknown_option,
@@ -45,7 +46,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: The thread of a plain function: see ``task``.
-Mode: TypeAlias = Literal["auto", "blocking", "inline"]
+Mode: TypeAlias = Literal["auto", "blocking", "inline", "process"]
 
 #: Most shapes of calls that a task remembers as checked; with ``*args`` there is no end of them.
 _SHAPES_KEPT = 64
@@ -70,6 +71,7 @@ class Task(Operation, Versioned, Generic[P, R]):
     """
 
     structural = False
+    is_light = True
 
     def __init__(
         self,
@@ -94,12 +96,15 @@ class Task(Operation, Versioned, Generic[P, R]):
         self.__qualname__ = getattr(func, "__qualname__", self.name)  # a partial has none
         self.mode = mode
         self.plain = self.plain and mode == "auto"
+        if mode == "process":
+            self.is_light = False
         self.nout = nout
         self.may_block = may_block
         self.version = version
         self.migrations = {}
         self.policies = policies
         self.parameters = Parameters(func, self.name)
+        refuse_injections(self.name, mode, self.parameters)
         #: Parameter → default that a call hands over like an argument: a resource to inject, or a
         #: lazy value, also in a container.
         self.supplied = supplied(self.parameters)
@@ -362,7 +367,8 @@ def task(
             it shares with others as long as it does not block; on the VM path the event loop's
             thread until a call has taken long, then a worker. ``"blocking"``: a worker thread on
             both paths, at once if one of the engine's ``threads`` is free. ``"inline"``: the event
-            loop's thread, on both paths.
+            loop's thread, on both paths. ``"process"``: another process, on all cores; see
+            docs/distribution.md.
         nout: The function returns this many values, so that ``a, b = f(x)`` can give a lazy value
             for each. A run in which it returns another number fails with an UnpackError.
         may_block: Let a coroutine function block the event loop without a warning; a number sets

@@ -13,6 +13,11 @@ LENDERS = (
     "threads are lent by a cascade LocalExecutor, or by a "
     "concurrent.futures.ThreadPoolExecutor that lives as long as the engine's runs"
 )
+#: What to do with a pool of other processes.
+OTHERS = (
+    "right:  cs.Engine(executor=cs.FuturesExecutor(pool)), which sends tasks and values there\n"
+    "    or:     cs.Engine(executor=cs.ProcessExecutor()), with processes of its own"
+)
 #: Modules and packages of executors that run calls in other processes, interpreters or machines.
 _ELSEWHERE = (
     "concurrent.futures.interpreter",
@@ -47,6 +52,7 @@ def check_lender(option: str, executor: Any) -> None:
             option,
             f"is a {kind_of(executor)}, which makes calls elsewhere ({place}); the calls of a run "
             "share its context, locks and open resources, which no other process can have",
+            OTHERS,
         )
     if not isinstance(executor, Executor):
         lacking = [n for n in ("submit", "shutdown") if not hasattr(executor, n)]
@@ -71,5 +77,5 @@ def _place_of(kind: type) -> str | None:
     return None
 
 
-def _unfit(option: str, what: str) -> ExecutorError:
-    return ExecutorError(f"Engine({option}=…) {what}\n    {LENDERS}")
+def _unfit(option: str, what: str, hint: str = LENDERS) -> ExecutorError:
+    return ExecutorError(f"Engine({option}=…) {what}\n    {hint}")

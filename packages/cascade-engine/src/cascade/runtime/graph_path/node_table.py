@@ -186,7 +186,9 @@ class Nodes:
     @property
     def simple(self) -> bool:
         """Whether nodes have had only plain values so far."""
-        return self._record is None and self._solver is None and not self._end.gaps
+        if self._record is not None or self._solver is not None or self._end.gaps:
+            return False
+        return not self._around.run.elsewhere.everything
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
         """The address of the value of a lazy value that this run has met."""

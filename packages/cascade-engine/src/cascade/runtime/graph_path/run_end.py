@@ -18,7 +18,8 @@ class RunEnd:
         stopping: Whether the run starts nothing new.
         gaps: Whether any node was skipped or has failed so far.
         smooth: True until a node is skipped or fails, or the run stops. Until then the fast lane
-            calls plain nodes without checking their inputs.
+            calls plain nodes without checking their inputs. False from the beginning if these are
+            called in other processes.
         result: The outcome of the target, or PENDING.
         error: The error that ends the run, or None.
     """
@@ -43,7 +44,7 @@ class RunEnd:
         self.leaves_next: Callable[[], bool] = _no
         self.stopping = False
         self.gaps = False
-        self.smooth = True
+        self.smooth = not run.elsewhere.everything
         self.result: Any = PENDING
         self.error: BaseException | None = None
 

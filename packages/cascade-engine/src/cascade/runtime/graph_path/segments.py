@@ -190,6 +190,15 @@ class Address:
         self.value = value
 
 
+class Raised:
+    """The error of a call that another process has made, as ``Work.handed``."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
 class Work:
     """The computation of one node."""
 

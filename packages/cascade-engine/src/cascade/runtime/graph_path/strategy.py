@@ -97,6 +97,13 @@ class GraphExecutionStrategy:
         return value_or_raise(outcome, target.name, target)
 
 
+def _remote_lane(around: Surroundings) -> Any:
+    # Imported at the first use: few programs need it, and pickle.
+    from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
+
+    return RemoteLane(around)
+
+
 #: Makers of the parts that a run makes when they are first used.
 _MAKERS = {
     "beginnings": Beginnings,
@@ -115,6 +122,7 @@ _MAKERS = {
     "held_calls": HeldCalls,
     "held_jobs": HeldJobs,
     "pump": Pump,
+    "remote_lane": _remote_lane,
     "slow_lane": SlowLane,
     "timed_calls": TimedCalls,
     "waits": Waits,
@@ -203,7 +211,7 @@ class GraphRun:
         pump = self._around.made("pump")
         if pump is not None:
             pump.close()
-        for name in ("waits", "commits"):
+        for name in ("waits", "commits", "remote_lane"):
             part = self._around.made(name)
             if part is not None:
                 part.close()

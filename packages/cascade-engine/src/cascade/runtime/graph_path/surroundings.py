@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.held_calls import HeldCalls
     from cascade.runtime.graph_path.lanes.held_jobs import HeldJobs
     from cascade.runtime.graph_path.lanes.pump import Pump
+    from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
     from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
@@ -80,6 +81,7 @@ class Surroundings:
     held_jobs: HeldJobs
     nodes: Nodes
     pump: Pump
+    remote_lane: RemoteLane
     slow_lane: SlowLane
     timed_calls: TimedCalls
     waits: Waits

@@ -40,9 +40,10 @@ class Instruction(Operation):
 
     Attributes:
         body: The part that its tail calls run again; None if it loops alone (M3).
+        task: The task that it calls nevertheless, if any.
     """
 
-    __slots__ = ("body", "mode")
+    __slots__ = ("body", "is_light", "mode", "task")
 
     structural = False
 
@@ -50,9 +51,10 @@ class Instruction(Operation):
         task = call.task
         is_async = gives_coroutine(call.func) if task is None else task.is_async
         super().__init__(call.func, call.name, is_async)
-        self.body = body
+        self.body, self.task = body, task
         self.mode = "auto" if task is None else task.mode
         self.plain = not is_async and self.mode == "auto"
+        self.is_light = self.mode != "process"
 
 
 class TemplateNode(LazyResult[Any]):

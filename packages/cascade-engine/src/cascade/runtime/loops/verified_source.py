@@ -80,6 +80,8 @@ def refuse_other_calls(task: Task[..., Any]) -> None:
         raise Unfit("resources are injected into it, for each step anew")
     if task.mode == "blocking":
         raise Unfit("its mode is 'blocking', so each step has a thread")
+    if task.mode == "process":
+        raise Unfit("its mode is 'process', so its loop runs in a worker process")
     if parameters.var_positional is not None or parameters.var_keyword is not None:
         raise Unfit("it takes * or ** arguments")
     if task.supplied:

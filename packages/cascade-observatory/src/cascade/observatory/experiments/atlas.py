@@ -18,6 +18,7 @@ from cascade.observatory.pictures.page import GraphPage
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.engine import Engine
 from cascade.runtime.telemetry.tally import RunFigures, RunTally
+from cascade.spec.protocols import TaskExecutor
 from cascade.spec.resource import ResourceDefinition, inject, resource
 from cascade.spec.task import task
 
@@ -270,7 +271,12 @@ def picture(atlas: Atlas) -> str:
 
 
 async def make_atlas(
-    title: str, tree: SourceTree, out: Path, bus: MessageBus, tally: RunTally
+    title: str,
+    tree: SourceTree,
+    out: Path,
+    bus: MessageBus,
+    tally: RunTally,
+    executor: TaskExecutor | None = None,
 ) -> Atlas:
     """Run the workflow over ``tree`` and write its three files into ``out``.
 
@@ -280,8 +286,10 @@ async def make_atlas(
         out: A folder.
         bus: The engine's bus.
         tally: Counts the tasks of each run on ``bus``.
+        executor: Makes the calls of tasks without resources; the engine's threads by default.
     """
-    async with Engine(bus=bus, resources=[database_at(out / "atlas.sqlite")]) as engine:
+    database = database_at(out / "atlas.sqlite")
+    async with Engine(bus=bus, resources=[database], executor=executor) as engine:
         graph = await engine.run(import_graph(parse.map(module=tree.modules)))
         agent = pagerank(Links(graph.lines, graph.edges), tolerance=TOLERANCE)
         ranking = await engine.run(agent, use_vm=True)

@@ -131,7 +131,9 @@ class Dispatch:
     @property
     def busy(self) -> bool:
         """Whether work is active, or will start by itself."""
-        # The workers first: the places where they leave items are checked after them.
+        # The workers first: the places where they leave items are checked after them. Calls in
+        # other processes leave theirs to the workers, at any time.
+        before = getattr(self._remote, "landings", 0)
         parts = self.__dict__
         pool, resting, openings = self.workers, parts.get("resting"), parts.get("openings")
         return bool(
@@ -142,7 +144,14 @@ class Dispatch:
             or (self._run.journal is not None and self._around.commits.held)
             or (openings is not None and openings.busy)
             or ((held := self._around.made("held_calls")) is not None and held.busy)
+            or getattr(self._remote, "busy", False)
+            or before != getattr(self._remote, "landings", 0)
         )
+
+    @property
+    def _remote(self) -> Any:
+        """The calls in other processes; None if there were none."""
+        return self._around.made("remote_lane")
 
     def begin_in_place(self) -> None:
         """Count an item that the run's own asyncio task works on. Under the lock."""
@@ -436,9 +445,14 @@ class Dispatch:
         resting: Resting | None = self.__dict__.get("resting")
         if resting is not None:
             resting.end()
-        if self._tasks or not (pool is None or pool.is_over()):
+        remote = self._remote
+        if (
+            self._tasks
+            or (remote is not None and remote.busy)
+            or not (pool is None or pool.is_over())
+        ):
             held = self._around.made("held_calls")
-            await wind_down(self._run, self._tasks, pool, held)
+            await wind_down(self._run, self._tasks, pool, held, remote)
 
     def let_go(self) -> None:
         """Drop the references to other parts of the run, so that no cycle needs the collector."""

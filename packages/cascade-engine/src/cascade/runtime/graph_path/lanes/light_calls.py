@@ -58,9 +58,10 @@ class LightCalls:
         value comes from elsewhere.
         """
         operation, policies = lazy.task, lazy._policies
-        if operation.structural or (
-            policies is not None
-            and (policies.conditions or policies.amounts or policies.calls.timeout is not None)
+        if not operation.is_light:
+            return None
+        if policies is not None and (
+            policies.conditions or policies.amounts or policies.calls.timeout is not None
         ):
             return None
         is_repeated = policies is not None and policies.calls.retry and policies.calls.repeats

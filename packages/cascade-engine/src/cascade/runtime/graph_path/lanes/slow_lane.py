@@ -19,11 +19,12 @@ from cascade.runtime.graph_path.lanes.held_calls import NOT_BEGUN
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
 from cascade.runtime.graph_path.looping.awaited_loops import NOT_ENTERED
 from cascade.runtime.graph_path.looping.loop_driver import MOVED
-from cascade.runtime.graph_path.segments import PENDING, Item, Work
+from cascade.runtime.graph_path.segments import PENDING, Item, Raised, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import current_permit
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.spec.injection import Inject
+from cascade.spec.remote_calls import goes_elsewhere
 
 #: The result of a call that is made later, when its resources are open.
 LEFT: Final = object()
@@ -46,6 +47,8 @@ class SlowLane:
         self._following = around.following
         self._dispatch = around.dispatch
         self._commits = None if around.run.journal is None else around.commits
+        #: Whether plain functions are called in other processes.
+        self._elsewhere = around.run.elsewhere.everything
 
     def work_on(self, item: Item) -> bool:
         """Call plain functions for a node, one after the other.
@@ -71,6 +74,8 @@ class SlowLane:
                 try:
                     if work.handed is not PENDING:
                         result, work.handed = work.handed, PENDING
+                        if type(result) is Raised:
+                            raise result.error
                     elif work.loop is not None:
                         if watched:
                             self._reports.goes_on(work)
@@ -158,6 +163,9 @@ class SlowLane:
 
     def _call(self, context: Context, work: Work) -> Any:
         """Make the call of ``work`` in ``context``; LEFT and GIVEN_UP if it has no result yet."""
+        if work.operation.mode == "process" or (self._elsewhere and self._is_elsewhere(work)):
+            self._around.remote_lane.begin(work)
+            return LEFT
         timeout = work.policies.timeout
         if timeout is not None:
             return self._around.timed_calls.call(context, work, timeout)
@@ -170,6 +178,11 @@ class SlowLane:
         if resources.has_unshared and resources.need_attempt(work.args, work.kwargs):
             return self._around.held_calls.call(context, work, used)
         return context.run(self._call_with, work, used)
+
+    @staticmethod
+    def _is_elsewhere(work: Work) -> bool:
+        """Whether an executor for everything makes the call."""
+        return goes_elsewhere(work.operation) and not wants_resources(work.args, work.kwargs)
 
     def _opened(self, work: Work) -> list[ResourceInstance] | None:
         """The shared resources of the next call; None if ``work`` goes on when they are open."""

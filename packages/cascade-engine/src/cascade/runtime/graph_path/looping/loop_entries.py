@@ -81,6 +81,8 @@ class LoopEntries:
 
     def _loop_to_start(self, task: Task[..., Any]) -> Code | None:
         code = loop_of(task, self._tier)
+        if code is not None and self._is_elsewhere(code):
+            return None
         # Code that is not fused may be no loop at all, unless its tier was asked for by name.
         return code if self._tier != "auto" or type(code) is Fused else None
 
@@ -88,6 +90,8 @@ class LoopEntries:
         """Let a node whose last calls were tail calls continue in a loop, if it has one."""
         work.tails, task = 0, work.operation
         policies = work.policies
+        if self._run.elsewhere.takes(task):
+            return
         if self._tier == "interpreted" or policies.timeout is not None:
             return
         journal = self._run.journal
@@ -98,6 +102,8 @@ class LoopEntries:
         code: Code | None = None
         if work.left <= _LEFT_FOR_GOOD and policies.retry is None:
             code = loop_of(task, self._tier)
+            if code is not None and self._is_elsewhere(code):
+                code = None
         shares = type(code) is Fused and len(code.tasks) > 1
         if code is None or not (shares or work.stays >= PROMOTED):  # it goes from task to task
             joins = partial(self._joins, task)
@@ -108,7 +114,14 @@ class LoopEntries:
     def _joins(self, first: Task[..., Any], task: Task[..., Any]) -> bool:
         """Whether a task may take part in a trampoline that has begun with ``first``."""
         constraints = self._run.constraints
+        if self._run.elsewhere.takes(task):
+            return False
         return not constraints.any or constraints.alike((first.name, task.name))
+
+    def _is_elsewhere(self, code: Code) -> bool:
+        """Whether a loop has steps that are made in other processes."""
+        elsewhere = self._run.elsewhere
+        return elsewhere.everything and any(map(elsewhere.takes, code.tasks))
 
     def sets_variables(self, work: Work) -> None:
         """Note that steps of a node set context variables: it enters trampolines only (M12)."""

@@ -21,11 +21,22 @@ class Held(Protocol):
         """Wait until nothing opens or closes, despite cancels."""
 
 
+class Remote(Protocol):
+    """The calls of a run in other processes."""
+
+    async def quiet(self) -> None:
+        """Wait until none is under way."""
+
+    def abandon(self) -> None:
+        """Wait for none any longer."""
+
+
 async def wind_down(
     run: Run,
     tasks: Collection[asyncio.Task[Any]],
     pool: WorkerPool | None,
     held: Held | None = None,
+    remote: Remote | None = None,
 ) -> None:
     """Cancel ``tasks``, and wait until they and the calls on threads have ended.
 
@@ -36,6 +47,7 @@ async def wind_down(
         tasks: Its asyncio tasks; others may be added meanwhile.
         pool: Its workers, which were stopped; None if it has none.
         held: Opens and closes resources on their threads; nothing else abandons that.
+        remote: Its calls in other processes; None if it has had none.
 
     Raises:
         CancelledError: This was cancelled.
@@ -43,12 +55,16 @@ async def wind_down(
     again = await _end_tasks(run, tasks)
     while not (pool is None or run.abandons):
         try:
+            if remote is not None:
+                await remote.quiet()
             await pool.quiet()
             break
         except asyncio.CancelledError as request:
             again = request
     if run.abandons:
         _abandon(run, pool, held)
+        if remote is not None:
+            remote.abandon()
     if held is not None:
         await held.quiet()
     if again is not None:

@@ -17,7 +17,7 @@ def parts_of(error: BaseException) -> tuple[list[Any], dict[str, Any], BaseExcep
         TypeError: It cannot be rebuilt from them.
         Exception: The same, from a builtin class that checks its arguments.
     """
-    base: Any = _builtin(type(error))
+    base: Any = builtin_base(type(error))
     _, args, *state = base.__reduce__(error)
     made = rebuilt(type(error), list(args), {}, None)
     if repr(made.args) != repr(error.args):
@@ -32,7 +32,7 @@ def rebuilt(
     cause: BaseException | None,
 ) -> BaseException:
     """An exception of this class. Only its builtin base class makes it; ``kind`` runs no code."""
-    base = _builtin(kind)
+    base = builtin_base(kind)
     made: BaseException = base.__new__(kind, *args)
     base.__init__(made, *args)
     for name, value in state.items():
@@ -46,8 +46,12 @@ def rebuilt(
     return made
 
 
-def _builtin(kind: type[BaseException]) -> Any:
-    return next(base for base in kind.__mro__ if base.__module__ == "builtins")
+def builtin_base(kind: type[BaseException]) -> Any:
+    """The builtin class that defines the layout of an exception class."""
+    base: Any = kind
+    while base.__module__ != "builtins":
+        base = base.__base__  # the one that defines the layout, and not the first of several
+    return base
 
 
 def stand_in_for(error: BaseException) -> list[str]:

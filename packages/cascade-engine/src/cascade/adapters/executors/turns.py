@@ -1,0 +1,81 @@
+"""Turns: the calls that wait for a worker, and how many of them go to one together.
+
+Sending one call to a process takes ten times as long as a trivial function. So a worker gets as
+many calls at once as take about ``TURN`` seconds, by the durations of earlier calls of the same
+task, but leaves the other idle workers their share. A task that was never measured goes alone, and
+so does a call that may be ended.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from typing import Final
+
+from cascade.spec.remote_calls import RemoteCall
+
+#: Seconds that the calls of one turn should take.
+TURN: Final = 0.01
+#: The least seconds that a call counts for.
+_LEAST: Final = 2e-6
+#: Most tasks whose durations are remembered.
+_MOST_KNOWN: Final = 4096
+
+
+class Turns:
+    """The waiting calls of one executor. Not thread-safe.
+
+    Args:
+        most: Most calls of one turn.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._waiting: deque[RemoteCall] = deque()
+        #: Token of a task → seconds that a call takes, smoothed.
+        self._seconds: OrderedDict[bytes, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, calls: Iterable[RemoteCall], *, first: bool = False) -> None:
+        """Let calls wait, as the last or as the first ones."""
+        if first:
+            self._waiting.extendleft(reversed([*calls]))
+        else:
+            self._waiting += calls
+
+    def withdraw(self, call: RemoteCall) -> bool:
+        """Take back a call; whether it was waiting."""
+        try:
+            self._waiting.remove(call)
+        except ValueError:
+            return False
+        return True
+
+    def take(self, workers: int) -> list[RemoteCall]:
+        """The calls of the next turn of one of so many idle workers."""
+        waiting, known = self._waiting, self._seconds.get
+        calls = [waiting.popleft()]
+        most = min(self._most, -(-(len(waiting) + 1) // workers))
+        left = TURN - known(calls[0].task.token, TURN)
+        while waiting and len(calls) < most and not (calls[0].alone or waiting[0].alone):
+            left -= known(waiting[0].task.token, TURN)
+            if left < 0:
+                break
+            calls.append(waiting.popleft())
+        return calls
+
+    def take_all(self) -> list[RemoteCall]:
+        """All waiting calls."""
+        calls = [*self._waiting]
+        self._waiting.clear()
+        return calls
+
+    def note(self, call: RemoteCall, seconds: float) -> None:
+        """Record the duration of a call. Longer ones count at once, shorter ones by and by."""
+        token = call.task.token
+        before = self._seconds.get(token, seconds)
+        self._seconds[token] = max(seconds, 0.7 * before + 0.3 * seconds, _LEAST)
+        if len(self._seconds) > _MOST_KNOWN:
+            self._seconds.popitem(last=False)

@@ -1,0 +1,1 @@
+"""Calls of tasks in other processes: made there, and followed here."""

@@ -1,0 +1,112 @@
+"""Elsewhere: which calls of an engine are made in other processes, and by which executor."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import Any
+
+from cascade.spec.errors import ExecutorError, ResourceError, RunError
+from cascade.spec.operation import Operation
+from cascade.spec.protocols import TaskExecutor
+from cascade.spec.remote_calls import goes_elsewhere, serving
+
+
+class Elsewhere:
+    """The TaskExecutor of one engine. From any thread.
+
+    Args:
+        executor: Makes the calls of all plain functions; None if only tasks with
+            ``mode="process"`` go elsewhere, to processes that are started for the first of them.
+        owns: Whether ``close`` shuts it down.
+
+    Attributes:
+        everything: Whether it makes the calls of all plain functions without a mode.
+    """
+
+    def __init__(self, executor: TaskExecutor | None = None, owns: bool = False) -> None:
+        self.everything = executor is not None
+        self._executor = executor
+        self._owns = owns
+        self._lock = threading.Lock()
+
+    @property
+    def executor(self) -> TaskExecutor:
+        """The executor.
+
+        Raises:
+            ExecutorError: This is a worker process, and the engine was given none.
+        """
+        if self._executor is None:
+            self._executor = self._made()
+        return self._executor
+
+    def _made(self) -> TaskExecutor:
+        with self._lock:
+            if self._executor is None:
+                task = serving.get(None)
+                if task is not None:
+                    raise ExecutorError(
+                        f"task '{task}' runs in a worker process, where an engine starts no "
+                        "further ones by itself\n"
+                        "    right:  return the lazy value, and the driver's run goes on as it\n"
+                        "    or:     cs.Engine(executor=cs.ProcessExecutor(2))"
+                    )
+                self._executor, self._owns = processes(), True
+            return self._executor
+
+    @property
+    def is_started(self) -> bool:
+        """Whether ``close`` has something to end."""
+        return self._owns and self._executor is not None
+
+    def takes(self, operation: Operation) -> bool:
+        """Whether calls of ``operation`` are made elsewhere, unless they are given resources."""
+        if operation.mode == "process":
+            return True
+        return self.everything and goes_elsewhere(operation)
+
+    def close(self, wait: bool = True) -> None:
+        """End what this has started; waits for the end of its processes."""
+        if self.is_started:
+            self.executor.shutdown(wait)
+
+
+def processes() -> TaskExecutor:
+    """A ProcessExecutor for all cores."""
+    # Imported at the first use: it takes 50 ms, with multiprocessing, which few programs need.
+    from cascade.adapters.executors.process import ProcessExecutor
+
+    return ProcessExecutor()
+
+
+def refuse_in_import() -> None:
+    """Refuse a run that a script begins while a worker process imports the script.
+
+    Raises:
+        RunError: It is such a one.
+    """
+    # multiprocessing has no public sign of this; its own refusal asks the same attribute.
+    module = sys.modules.get("multiprocessing.process")
+    if module is not None and getattr(module.current_process(), "_inheriting", False):
+        raise RunError(
+            "the script begins a run while a worker process imports it, as each of them does: "
+            "without an end, if it went on\n"
+            "    wrong:  cs.run(work(x))\n"
+            '    right:  if __name__ == "__main__":\n'
+            "                cs.run(work(x))"
+        )
+
+
+def refuse_resource(operation: Operation, resource: Any) -> None:
+    """Refuse a resource for a call that is made in another process.
+
+    Raises:
+        ResourceError: It is one.
+    """
+    if operation.mode == "process":
+        raise ResourceError(
+            f"task '{operation.name}' has mode='process', but is given {resource!r}, and a "
+            "resource stays in the process that has opened it\n"
+            "    right:  open it inside the task"
+        )

@@ -1,0 +1,294 @@
+"""The remote lane: follows calls that a TaskExecutor makes in other processes.
+
+The slow lane hands a call over once it may begin: after its conditions, its cache, its limits. No
+thread and no asyncio task waits for it. Its outcome comes in a thread of the executor, and a worker
+of the run goes on with it in the slow lane, as after a call of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from cascade.runtime.attempts import timed_out
+from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.elsewhere.executors import refuse_resource
+from cascade.runtime.graph_path.segments import Raised, Work
+from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.spec.culprits import unsendable, unsendable_call
+from cascade.spec.errors import TaskTimeoutError
+from cascade.spec.injection import Inject
+from cascade.spec.remote_calls import Outcome, RemoteCall
+from cascade.spec.task import Task
+from cascade.spec.wire import dumps_call, loads, pack
+from cascade.spec.wire_errors import loads_error
+
+#: Seconds for which a worker follows the tail calls of a task to itself, before it tells of them.
+SPINS: Final = 0.1
+
+
+class Flight:
+    """A call under way.
+
+    Attributes:
+        work: The work whose call it is.
+        call: The call.
+        timer: Ends it in time.
+        late: Done when the call ends, if that was given up.
+        land: Lets virtual time go on.
+    """
+
+    __slots__ = ("_open", "call", "land", "late", "timer", "work")
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.call: RemoteCall
+        self.timer: asyncio.TimerHandle | None = None
+        self.late: Future[None] | None = None
+        self.land: Callable[[], object] | None = None
+        self._open = [None]
+
+    def take(self) -> bool:
+        """Decide what becomes of the call; True for the first caller only."""
+        try:
+            self._open.pop()  # atomic
+        except IndexError:
+            return False
+        return True
+
+
+class RemoteLane:
+    """The remote calls of one run.
+
+    Args:
+        around: The other parts of the run.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._run = around.run
+        self._dispatch = around.dispatch
+        self._executor = around.run.elsewhere.executor
+        #: The calls whose outcome is awaited.
+        self._flights: dict[Flight, None] = {}
+        #: How many calls have ended; changes after the work that they leave to the workers.
+        self.landings = 0
+        self._flush_planned = self._wake_planned = False
+        self._quiet: asyncio.Future[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return bool(self._flights)
+
+    def begin(self, work: Work) -> None:
+        """Have the call of ``work`` made. The slow lane goes on with the result, later.
+
+        Raises:
+            SendError: The task or an argument cannot be sent.
+            ResourceError: An argument is a resource.
+            RunError: The executor was shut down.
+        """
+        flight = Flight(work)
+        flight.call = call = self._packed(flight)
+        loop = self._run.loop
+        if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
+            flight.land = loop.hold(call.name)
+        self._run.calls[call] = call.name
+        self._flights[flight] = None
+        try:
+            self._executor.submit_call(call)
+        except BaseException:
+            self._landed(flight)
+            raise
+        if not self._dispatch.has_more:
+            self._executor.flush()
+        elif not self._flush_planned:  # more calls may go along, but not wait for a long one here
+            self._flush_planned = True
+            self._run.call_in_loop(self._flush)
+
+    def _packed(self, flight: Flight) -> RemoteCall:
+        work = flight.work
+        policies = work.policies
+        task: Any = work.operation
+        if not isinstance(task, Task):
+            task = task.task  # that of an instruction
+        for value in (*work.args, *work.kwargs.values()):
+            if type(value) is Inject:
+                refuse_resource(task, value)
+        try:
+            packed = pack(task)
+        except Exception as error:
+            raise unsendable(f"task '{task.name}'", task, error) from None
+        try:
+            arguments = dumps_call(work.args, work.kwargs)
+        except Exception as error:
+            raise unsendable_call(task, work.args, work.kwargs, error) from None
+        is_timed = policies.timeout is not None
+        return RemoteCall(
+            task.name,
+            packed,
+            arguments,
+            partial(self._ended, flight),
+            spins=SPINS if self._may_spin(work) else 0.0,
+            alone=is_timed,
+            on_begin=partial(self._begun, flight) if is_timed else None,
+        )
+
+    def _may_spin(self, work: Work) -> bool:
+        """Whether a worker may make several steps of a loop: none is more than a call, or counts
+        by itself.
+        """
+        run, policies = self._run, work.policies
+        return isinstance(work.operation, Task) and not (
+            policies.needs_attempts
+            or policies.capacities
+            or run.journal is not None
+            or run.steps.limit is not None
+            or run.max_rounds is not None
+            or (run.constraints.any and run.governs(work.operation, policies))
+        )
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        self._executor.flush()
+
+    # -- outcomes -----------------------------------------------------------------------------
+
+    def _ended(self, flight: Flight, outcome: Outcome) -> None:
+        """A call has ended. In any thread."""
+        if not flight.take():
+            if flight.late is not None:
+                flight.late.set_result(None)
+                flight.call.on_end = flight.call.on_begin = _nothing
+            return
+        work = flight.work
+        try:
+            self._read(work, outcome)
+        except BaseException as error:  # of the classes of its parts
+            work.handed = Raised(error)
+        self._go_on(flight)
+
+    def _read(self, work: Work, outcome: Outcome) -> None:
+        """Give ``work`` the result of its call, or its error."""
+        if outcome.steps:
+            work.steps += outcome.steps
+            if self._run.steps.many(outcome.steps, work.operation.name):
+                self._run.tell_of_steps(work.operation.name)
+        if outcome.kind == "failed":
+            assert outcome.error is not None
+            work.handed = Raised(outcome.error)
+        elif outcome.kind == "error":
+            work.handed = Raised(loads_error(outcome.data))
+        elif outcome.kind == "value":
+            work.handed = loads(outcome.data)
+        else:
+            work.handed, named = loads(outcome.data)
+            if named is not None:  # of the last call that the worker has made
+                assert isinstance(work.operation, Task)
+                work.named = named
+                work.args, work.kwargs = work.operation.parameters.spread(named)
+
+    def _go_on(self, flight: Flight) -> None:
+        """Have a worker go on with the work of a call that has ended. In any thread."""
+        work, dispatch = flight.work, self._dispatch
+        if self._around.end.stopping:
+            dispatch.admission.left(work)
+        else:
+            dispatch.pool.push((work.segment, work))
+        self._landed(flight)
+        if flight.timer is not None:  # it holds the work
+            with suppress(RuntimeError):  # the run was abandoned, and its loop is closed
+                self._run.call_in_loop(flight.timer.cancel)
+        if not self._wake_planned:
+            self._wake_planned = True
+            with suppress(RuntimeError):  # as above
+                self._run.call_in_loop(self._wake)
+
+    def _landed(self, flight: Flight) -> None:
+        self.landings += 1
+        self._flights.pop(flight, None)
+        self._run.calls.pop(flight.call, None)
+        if flight.late is None:  # otherwise a cycle, which needs the collector
+            flight.call.on_end = flight.call.on_begin = _nothing
+        if flight.land is not None:
+            flight.land()
+
+    def _wake(self) -> None:
+        self._wake_planned = False
+        self._dispatch.pool.wake()
+        if not self._flights:
+            if self._quiet is not None and not self._quiet.done():
+                self._quiet.set_result(None)
+            self._dispatch.idle()
+
+    # -- time limits --------------------------------------------------------------------------
+
+    def _begun(self, flight: Flight) -> None:
+        """A call with a timeout has begun. In any thread."""
+        with suppress(RuntimeError):  # as above
+            self._run.call_in_loop(self._arm, flight)
+
+    def _arm(self, flight: Flight) -> None:
+        timeout = flight.work.policies.timeout
+        if flight in self._flights and timeout is not None:
+            flight.timer = self._run.loop.call_later(timeout, self._expire, flight, timeout)
+
+    def _expire(self, flight: Flight, timeout: float) -> None:
+        """A call takes too long. In the event loop's thread."""
+        if not flight.take():
+            return
+        work = flight.work
+        work.handed = Raised(self._overran(work, timeout))
+        self._leave(flight)
+        self._go_on(flight)
+
+    def _overran(self, work: Work, timeout: float) -> TaskTimeoutError:
+        error = timed_out(work.operation.name, timeout)
+        if not self._executor.capabilities.stops:
+            error.add_note("the call goes on in its worker, and its result is dropped")
+        return error
+
+    def _leave(self, flight: Flight) -> None:
+        """Wait for a call no longer: it is ended, or given up (M8). It keeps its permit."""
+        work, stops = flight.work, self._executor.capabilities.stops
+        late = flight.late = Future()
+        if self._executor.cancel_call(flight.call, stop=stops):
+            self._dispatch.admission.left(work)
+            return
+        self._dispatch.admission.left_after(work, late)
+        if not stops:
+            self._run.give_up(late, flight.call.name, work.source)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    async def quiet(self) -> None:
+        """Withdraw calls that have not begun, and wait for the others. In the loop's thread."""
+        for flight in list(self._flights):
+            if self._executor.cancel_call(flight.call) and flight.take():
+                self._dispatch.admission.left(flight.work)
+                self._landed(flight)
+        if self._flights:
+            self._quiet = self._run.loop.create_future()
+            await self._quiet
+
+    def abandon(self) -> None:
+        """Wait for no call any longer."""
+        for flight in list(self._flights):
+            if flight.take():
+                self._leave(flight)
+                self._landed(flight)
+
+    def close(self) -> None:
+        """Stop timers, whose contexts hold the inputs of the run."""
+        for flight in list(self._flights):
+            if flight.timer is not None:
+                flight.timer.cancel()
+
+
+def _nothing(*_details: object) -> None:
+    """What a call tells that nothing waits for."""
