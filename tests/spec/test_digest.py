@@ -269,7 +269,7 @@ def local():
         ({"a": {Client()}}, "it holds a Client"),
         (lambda: 1, "it is a function, a type whose content is not defined"),
         (local(), "it is a function"),
-        (np.array([Client()]), "it is a numpy array of Python objects"),
+        (np.array([Client()]), "it holds a Client, a type whose content is not defined"),
     ],
 )
 def test_other_objects_are_refused_by_name(value, problem):

@@ -37,10 +37,11 @@ from types import (
     WrapperDescriptorType,
 )
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
-from cascade.graph.bytecode import Import, lookups, meaning
 from cascade.graph.guards import Guards
 from cascade.graph.libraries import is_library, top_of, version_of, wrapped_by
+from cascade.spec.bytecode import Import, lookups, meaning
 from cascade.spec.digest import SIZE, UndigestibleError, digest
 from cascade.spec.encodings import ATOMS
 from cascade.spec.operation import Operation
@@ -55,6 +56,8 @@ _CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque, MappingProxyType
 _MOST: Final = 10_000
 _METHODS: Final = (FunctionType, classmethod, staticmethod, functools.cached_property, property)
 _CODE: Final = (FunctionType, MethodType, type, functools.partial, Operation)
+#: Function or class → its code, with the guards of what was read for it.
+_kept: WeakKeyDictionary[Any, tuple[CodeHash, Guards]] = WeakKeyDictionary()
 
 
 class CodeHash(NamedTuple):
@@ -85,8 +88,19 @@ def code_hash(task: Task[..., Any]) -> CodeHash:
     if kept is not None and kept[1].hold():
         return kept[0]
     walk = _Walk(top_of(getattr(task.func, "__module__", None)))
-    found = walk.hash(task)
+    found = walk.hash(name_of(task), task.func)
     task.derived["code"] = found, walk.guards
+    return found
+
+
+def code_of(thing: FunctionType | type) -> CodeHash:
+    """The same for a function or class, as of an argument, at the same cost."""
+    kept = _kept.get(thing)
+    if kept is not None and kept[1].hold():
+        return kept[0]
+    walk = _Walk(top_of(thing.__module__))
+    found = walk.hash(name_of(thing), thing)
+    _kept[thing] = found, walk.guards
     return found
 
 
@@ -133,8 +147,8 @@ class _Walk:
         #: Values to look at: a name, the value, and the name of its user.
         self._todo: list[tuple[str, Any, str]] = []
 
-    def hash(self, task: Task[..., Any]) -> CodeHash:
-        self._todo.append((name_of(task), task.func, ""))
+    def hash(self, name: str, value: Any) -> CodeHash:
+        self._todo.append((name, value, ""))
         while self._todo:
             self._follow(*self._todo.pop())
         parts = repr(sorted(self._components.items())).encode("utf-8", "surrogatepass")

@@ -46,6 +46,7 @@ from cascade.graph.values import (
     OPERATORS,
     ValueReader,
     ValueWriter,
+    cache_in,
     operator_at,
     told,
 )
@@ -58,7 +59,7 @@ from cascade.spec.lazy_types import LazyResult, gathered
 from cascade.spec.mapping import MapPlan, expand
 from cascade.spec.operation import FallbackOperation, Operation
 from cascade.spec.params import Source
-from cascade.spec.policies import PLAIN_CALLS, CallPolicies, Policies
+from cascade.spec.policies import ENGINES_CACHE, PLAIN_CALLS, CallPolicies, Policies
 from cascade.spec.retry import Retry
 from cascade.spec.routing import ROUTE, Routes, choose
 from cascade.spec.task import Task
@@ -380,7 +381,7 @@ class _CallWriter(_Writer):
         return [[self.value(key), writer.value(route)] for key, route in routes.by_key.items()]
 
     def calls(self, calls: CallPolicies) -> dict[str, Any]:
-        if calls.cache is not None:
+        if calls.cache is not None and calls.cache is not ENGINES_CACHE:  # which tasks declare
             self.refuse(
                 f"its cache {short(calls.cache)}; send the graph without it, by to_json(), and "
                 "set it on the lazy value that from_json() returns"
@@ -506,9 +507,11 @@ def _read_calls(
     if every is not None and every is not False and not is_number(every, 0):
         raise ValueError(f"its checkpoint is {short(every)}, but must be false or a number ≥ 0")
     checkpoint = inf if every is False else every
-    if not (retry or timeout or catches or capacities or priority or every is not None):
+    cache = cache_in(body)
+    given = retry or timeout or cache or catches or capacities or priority
+    if not given and every is None:
         return PLAIN_CALLS
-    calls = CallPolicies(retry, timeout, None, catches, priority=priority, checkpoint=checkpoint)
+    calls = CallPolicies(retry, timeout, cache, catches, priority=priority, checkpoint=checkpoint)
     return calls.with_capacities(capacities)
 
 

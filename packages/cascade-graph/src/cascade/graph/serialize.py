@@ -35,6 +35,7 @@ from cascade.graph.values import (
     OPERATOR_NAMES,
     ValueReader,
     ValueWriter,
+    cache_in,
     operator_at,
     told,
 )
@@ -268,6 +269,9 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         return lazy  # policies belong to the node before it
     if lazy._policies is not None:  # declared by its task; the node has what the call made of them
         lazy._policies.calls = PLAIN_CALLS
+    cache = cache_in(node)
+    if cache is not None:
+        lazy.with_cache(cache)
     for condition in node.get("if", ()):
         lazy.run_if(reader.earlier(condition))
     if "retry" in node:

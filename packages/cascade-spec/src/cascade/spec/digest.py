@@ -9,6 +9,8 @@ process, the hash seed, the version of Python or the machine.
   moment in two time zones. ``nan`` is ``nan``.
 - The order of dicts and sets does not matter; that of an OrderedDict does.
 - A dataclass is known by its type and by the fields that its ``==`` compares.
+- Arrays of numpy, frames of pandas and polars, and models of pydantic are known by type and content
+  (``cascade.spec.library_digests``).
 - Types, members of enumerations, and functions and tasks that can be found by their name in a
   module are known by module and name.
 
@@ -32,6 +34,7 @@ from weakref import WeakKeyDictionary
 
 from cascade.spec.encodings import ATOMS, MANY, SORTABLE
 from cascade.spec.errors import DefinitionError
+from cascade.spec.library_digests import writer_for
 from cascade.spec.wording import name_of, short
 
 T = TypeVar("T")
@@ -176,10 +179,14 @@ class Digester:
 
     def apart(self, values: Iterable[Any], outer: tuple[object, ...]) -> Hashable:
         """A key for ``values`` by themselves, for members without an order."""
-        own = Digester(None if self.objects is None else [], self.known, lenient=self.lenient)
+        own = self.begin(None if self.objects is None else [])
         for value in values:
             own.write(value, outer)
         return (own.digest(), *own.objects) if own.objects else own.digest()
+
+    def begin(self, objects: list[Hashable] | None) -> Digester:
+        """A writer of the same kind, for values by themselves."""
+        return Digester(objects, self.known, lenient=self.lenient)
 
     def digest(self) -> bytes:
         return blake2b(b"".join(self.parts), digest_size=SIZE).digest()
@@ -208,10 +215,12 @@ def _writer_of(kind: type) -> _Write:
     found = _FOREIGN.get((kind.__module__, kind.__qualname__))
     if found is not None:
         return found
-    for base in kind.__mro__:
-        content = _registered.get(base) or vars(base).get("__cascade_digest__")
-        if content is not None:
-            return _content_of(content)
+    content = content_of(kind)
+    if content is not None:
+        return _content_of(content)
+    found = writer_for(kind)
+    if found is not None:
+        return found
     if issubclass(kind, Enum):
         return _member
     if issubclass(kind, type):
@@ -221,6 +230,15 @@ def _writer_of(kind: type) -> _Write:
     if is_dataclass(kind):
         return _dataclass
     return _object
+
+
+def content_of(kind: type) -> Parts[Any] | None:
+    """The function that returns the content of a class's objects, if one is defined."""
+    for base in kind.__mro__:
+        content = _registered.get(base) or vars(base).get("__cascade_digest__")
+        if content is not None:
+            return content
+    return None
 
 
 # -- leaves ---------------------------------------------------------------------------------------
@@ -441,19 +459,12 @@ def _content_of(parts: Parts[Any]) -> _Write:
     return write
 
 
-def _array(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
-    """A numpy array: its type, shape and elements, in C order."""
-    if value.dtype.hasobject:
-        raise UndigestibleError(f"it {'holds' if outer else 'is'} a numpy array of Python objects")
-    writer.put(b"array", repr((value.dtype.descr, value.shape)).encode())
-    writer.put(b"", value.tobytes())
-
-
 #: Dataclass → names of the fields that its ``==`` compares, each with its encoding.
 _compared: WeakKeyDictionary[type, list[tuple[str, bytes]]] = WeakKeyDictionary()
 #: Class → function that returns the content of its objects.
 _registered: dict[type, Parts[Any]] = {}
-#: Module and name of classes whose import costs milliseconds → writer of their values.
+#: Module and name of classes whose import costs milliseconds → writer of their values; classes of
+#: other libraries are in ``library_digests``.
 _FOREIGN: Final[Mapping[tuple[str, str], _Write]] = {
     ("datetime", "date"): _text(b"date", lambda value: value.isoformat()),
     ("datetime", "datetime"): _parted(b"datetime", _moment),
@@ -469,7 +480,6 @@ _FOREIGN: Final[Mapping[tuple[str, str], _Write]] = {
     ("fractions", "Fraction"): _text(b"Fraction", str),
     ("uuid", "UUID"): _encoded(b"UUID", lambda value: value.bytes),
     ("re", "Pattern"): _parted(b"Pattern", lambda value: (value.pattern, value.flags)),
-    ("numpy", "ndarray"): _array,
     **{
         (module, name): _text(name.encode(), str)
         for module in ("pathlib", "pathlib._local")  # the latter from Python 3.13 on
