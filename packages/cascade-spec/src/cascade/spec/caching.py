@@ -59,6 +59,31 @@ class CachePolicy(Protocol):
         """Keep the node's value. The task may have changed the objects in ``arguments`` since."""
 
 
+class PlannedCache(Protocol):
+    """A cache that knows the values of nodes before a run, by their plan keys.
+
+    A policy has one as its attribute ``plans``, or has no such attribute, or None. Plan keys are in
+    ``cascade.graph.plan_keys``. A *plan* is what ``find_plans`` gives for one: an object with the
+    attributes ``key`` (of the entry) and ``expires`` (seconds since the epoch, or None).
+    """
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """Parameters that do not count."""
+
+    def head(self, task: Task[..., Any]) -> bytes:
+        """What the plan keys of a task's calls begin with: its code."""
+
+    def find_plans(self, plans: Collection[bytes]) -> Mapping[bytes, Any]:
+        """Plan key → plan, for the nodes that have an entry."""
+
+    def load_plan(self, plan: Any) -> tuple[bool, Any]:
+        """(True, the value of the entry), or (False, None) if it is gone."""
+
+    def keep_plans(self, plans: Iterable[tuple[bytes, bytes, float | None]]) -> None:
+        """Note the entries of nodes: plan key, digest of the key, and end."""
+
+
 class ByArguments:
     """Keys made of the task and its arguments, compared by type and value.
 
@@ -104,7 +129,7 @@ class ByArguments:
         ignore: Iterable[str] = (),
         version: str = "",
     ) -> None:
-        if not _is_backend(backend):
+        if not is_backend(backend):
             raise ArgumentError(
                 "ByArguments takes a CacheBackend, an object with get and put such as LRUCache(), "
                 f"but got {short(backend)}"
@@ -113,15 +138,9 @@ class ByArguments:
             raise ArgumentError(
                 f"ttl must be seconds > 0, or None for no limit, but is {short(ttl)}"
             )
-        if isinstance(ignore, str):
-            raise ArgumentError(
-                f"ignore takes names of parameters, but got one string\n"
-                f"    wrong:  ignore={short(ignore)}\n"
-                f"    right:  ignore={{{short(ignore)}}}"
-            )
+        self._ignored = check_ignore(ignore)
         self._backend = backend
         self._ttl = ttl
-        self._ignored = frozenset(ignore)
         self._version = version
         self._made_of = (id(backend), ttl, self._ignored, version)
         self._hash = hash(self._made_of)
@@ -153,6 +172,21 @@ class ByArguments:
 
     def save(self, key: Any, arguments: Mapping[str, Any], value: Any) -> None:
         self._backend.put(key, value, self._ttl)
+
+
+def check_ignore(ignore: Iterable[str]) -> frozenset[str]:
+    """The names of parameters to ignore.
+
+    Raises:
+        ArgumentError: ``ignore`` is one string, which would be taken as its letters.
+    """
+    if isinstance(ignore, str):
+        raise ArgumentError(
+            f"ignore takes names of parameters, but got one string\n"
+            f"    wrong:  ignore={short(ignore)}\n"
+            f"    right:  ignore={{{short(ignore)}}}"
+        )
+    return frozenset(ignore)
 
 
 def counting(
@@ -203,7 +237,7 @@ def cache_policy(
         ArgumentError: ``cache`` is neither, an option is invalid, or a policy comes with options.
     """
     if not _is_policy(cache):
-        if not _is_backend(cache):
+        if not is_backend(cache):
             raise ArgumentError(
                 "a cache is a CacheBackend, with get and put, such as LRUCache(), or a "
                 "CachePolicy, with key, load and save, such as FileExists('out/{name}.csv'), "
@@ -224,7 +258,8 @@ def _is_policy(cache: Any) -> TypeGuard[CachePolicy]:
     return _has_methods(cache, "key", "load", "save")
 
 
-def _is_backend(cache: Any) -> TypeGuard[CacheBackend]:
+def is_backend(cache: Any) -> TypeGuard[CacheBackend]:
+    """Whether it has the methods of a CacheBackend."""
     return _has_methods(cache, "get", "put")
 
 

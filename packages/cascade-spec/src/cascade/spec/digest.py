@@ -15,8 +15,8 @@ process, the hash seed, the version of Python or the machine.
   module are known by module and name.
 
 Your own class may have a method ``__cascade_digest__`` that returns the content of an object as
-plain data; use ``digestible`` for other people's classes. ``key_of`` also accepts objects without a
-digest, for keys that never leave the process.
+plain data; use ``digestible`` for other people's classes. A ``Digester`` may also collect objects
+without a digest, for keys that never leave the process.
 """
 
 from __future__ import annotations
@@ -46,12 +46,6 @@ SIZE: Final = 16
 #: Most levels of containers. Beyond, Python's stack would overflow at an unpredictable depth.
 _DEEPEST = 100
 _NOTHING: Final[Mapping[Any, bytes]] = MappingProxyType({})
-#: Types whose values ``==`` and the type tell apart, so that a key may hold them as they are, also
-#: a few of them in a list or tuple; and those of which it holds short ones only.
-_THEMSELVES = frozenset({int, bool, NoneType, EllipsisType})
-_TEXTS = frozenset({str, bytes})
-_SHORT = 1024
-_FEW = 64
 
 
 class UndigestibleError(Exception):
@@ -74,31 +68,6 @@ def digest(value: Any, known: Mapping[Any, bytes] = _NOTHING) -> bytes:
     writer = Digester(None, known)
     writer.write(value)
     return writer.digest()
-
-
-def key_of(value: Any) -> Hashable:
-    """The key of ``value`` in this process.
-
-    A plain value that takes little memory is part of the key itself, with its type. So are objects
-    without a digest, as types and functions are: they are compared by type and by their own ``==``,
-    and the key keeps them alive.
-
-    Raises:
-        UndigestibleError: An object is neither of a known type nor hashable; or ``value`` contains
-            itself, or is nested more than 100 levels deep.
-    """
-    kind = type(value)
-    if kind in _THEMSELVES or (kind in _TEXTS and len(value) <= _SHORT):
-        return kind, value
-    if kind is float and value and value == value:
-        return kind, value
-    if (kind is list or kind is tuple) and 0 < len(value) <= _FEW:
-        kinds = set(map(type, value))
-        if len(kinds) == 1 and kinds <= _THEMSELVES:
-            return kind, kinds.pop(), tuple(value)
-    writer = Digester([])
-    writer.write(value)
-    return writer.key()
 
 
 def digestible(kind: type[T], parts: Parts[T] | None = None) -> Any:
@@ -190,12 +159,6 @@ class Digester:
 
     def digest(self) -> bytes:
         return blake2b(b"".join(self.parts), digest_size=SIZE).digest()
-
-    def key(self) -> Hashable:
-        content = b"".join(self.parts)
-        if len(content) > SIZE:
-            content = blake2b(content, digest_size=SIZE).digest()
-        return (content, *self.objects) if self.objects else content
 
 
 _Write: TypeAlias = Callable[[Digester, Any, tuple[object, ...]], None]
