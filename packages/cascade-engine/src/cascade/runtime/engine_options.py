@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from cascade.runtime.loops.tiers import Tier
     from cascade.runtime.telemetry.levels import LogLevel
     from cascade.runtime.telemetry.lines import LogFormat
-    from cascade.spec.protocols import Executor, Solver, StateBackend
+    from cascade.spec.caching import CachePolicy
+    from cascade.spec.protocols import CacheBackend, Executor, Solver, StateBackend
     from cascade.spec.resource import ResourceDefinition
     from cascade.spec.run_store import RunStore
 
@@ -38,6 +39,7 @@ class EngineOptions(TypedDict, total=False):
     state_backend: StateBackend | None
     resources: Iterable[ResourceDefinition[Any]]
     capacities: Capacities | Mapping[str, float] | None
+    cache: CachePolicy | CacheBackend | str | None
     tier: Tier
     teardown_timeout: float
     step_interval: float
@@ -78,6 +80,8 @@ class EngineSettings:
         resources: Resources to register.
         capacities: The amount of each capacity that ``with_capacity`` takes, by name; or a
             Capacities that several engines share. None by default.
+        cache: The cache of all calls of tasks with ``pure=True``: a policy such as ``cs.ByCode``,
+            the URL of a ByCode (``"sqlite:///cache.db"``), or a backend; see ``with_cache``.
         tier: How compiled loops make steps; see ``VirtualMachine``.
         teardown_timeout: Seconds that closing a resource may take, unless the resource has a
             ``teardown_timeout`` of its own. A teardown that takes longer is cancelled or, on a
@@ -108,6 +112,7 @@ class EngineSettings:
     state_backend: StateBackend | None = None
     resources: Iterable[ResourceDefinition[Any]] = ()
     capacities: Capacities | Mapping[str, float] | None = None
+    cache: CachePolicy | CacheBackend | str | None = None
     tier: Tier = "auto"
     teardown_timeout: float = TEARDOWN_TIMEOUT
     step_interval: float = STEP_INTERVAL

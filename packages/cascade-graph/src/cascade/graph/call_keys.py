@@ -47,9 +47,7 @@ class CallKey:
 
     __slots__ = ("args", "began", "code", "digest", "ends", "is_kept", "task")
 
-    def __init__(
-        self, digest: bytes, task: str, code: CodeHash, args: Mapping[str, bytes]
-    ) -> None:
+    def __init__(self, digest: bytes, task: str, code: CodeHash, args: Mapping[str, bytes]) -> None:
         self.digest = digest
         self.task = task
         self.code = code
@@ -127,9 +125,7 @@ class CallDigester(Digester):
 
     __slots__ = ("_keys", "_own")
 
-    def __init__(
-        self, own: str | None, keys: Mapping[LazyResult[Any], bytes] = _NO_KEYS
-    ) -> None:
+    def __init__(self, own: str | None, keys: Mapping[LazyResult[Any], bytes] = _NO_KEYS) -> None:
         super().__init__(None, _Code(keys, own))
         self._own = own
         self._keys = keys
@@ -153,17 +149,16 @@ def digest_of_argument(value: Any, own: str | None) -> bytes:
     return writer.digest()
 
 
-def head_of(task: Task[..., Any], version: str = "", checked: bool = True) -> tuple[bytes, CodeHash]:
+def head_of(task: Task[..., Any], version: str = "") -> tuple[bytes, CodeHash]:
     """The part of the key that all calls of a task share, and the hash of its code.
 
     Raises:
-        ArgumentError: A variable of the function's closure has no content; only if ``checked``.
+        ArgumentError: A variable of the function's closure has no content.
     """
     code = code_hash(task)
     known = task.derived.get("head")
     if known is None or known[0] is not code or known[1] != version:
-        if checked:
-            _check_closure(task, code)
+        _check_closure(task, code)
         head = digest((name_of(task), task.version, version, code.digest))
         known = task.derived["head"] = code, version, head
     return known[2], code
@@ -186,7 +181,8 @@ def call_key(
     Raises:
         ArgumentError: An argument, or a variable of the function's closure, has no content.
 
-    Cost: some 4 µs plus the digests of the arguments, and of the mutable values that the code names.
+    Cost: some 4 µs, plus the digests of the arguments and of the mutable values that the code
+    names.
     """
     head, code = head_of(task, version)
     own, defaults = top_of(task.__module__), task.parameters.defaults

@@ -6,7 +6,8 @@ all tasks below them are such that their values depend on nothing else: tasks wi
 Containers and operators of lazy values count by their form, params by the values that the run has.
 
 Other nodes have no plan key: those of tasks without such a cache, routers, fallbacks and waits, and
-all that needs them.
+all that needs them. Nor has a node whose errors are caught: an error is not kept, and the node is
+computed again the next time.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class _Planner:
         if begun is None:
             begun = self._begin(lazy, cache)
         head, ignored = begun
-        if head is None:
+        if head is None or (policies is not None and policies.calls.catches):
             return
         parts = [head]
         try:
@@ -96,8 +97,6 @@ class _Planner:
             if policies is not None:
                 for source in inputs_of(lazy)[len(lazy._dependencies) :]:
                     parts += (_KEY_IF, keys[source])
-                if policies.calls.catches:
-                    parts.append(b"catches0:")
         except (KeyError, UndigestibleError, CascadeError):
             return  # an input without a key, an argument without content, or a param at fault
         keys[lazy] = blake2b(b"".join(parts), digest_size=SIZE).digest()
@@ -129,7 +128,8 @@ class _Planner:
         if isinstance(task, Task):
             head = self._heads(task, cache)
         elif isinstance(lazy, MappedLazyResult):
-            head = self._heads(lazy.factory, cache)
+            plan = lazy.args[0]
+            head = None if plan.catches or plan.fallbacks else self._heads(plan.task, cache)
             if head is not None:
                 head = digest(("map", head, self._ignored(cache)))
         elif isinstance(lazy, Source):

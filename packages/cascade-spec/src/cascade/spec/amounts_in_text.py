@@ -27,7 +27,7 @@ def seconds_of(name: str, age: Any) -> float:
         raise ArgumentError(
             f"{name} takes an age such as '12h', '7d' or '4w', or seconds, but got {short(age)}"
         )
-    return seconds  # type: ignore[no-any-return]
+    return seconds
 
 
 def bytes_of(name: str, size: Any) -> int:

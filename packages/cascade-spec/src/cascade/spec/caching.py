@@ -5,8 +5,9 @@ the final one, after all tail calls and continuations. Failures and skips are ne
 CachePolicy makes the keys, a CacheBackend keeps the values.
 
 ``ByArguments`` makes keys of the task's own code and the content of its arguments: 16 bytes, the
-same in every process. Only if an object without content is among them, the key is a tuple that holds
-this object, for use in this process. ``cs.ByCode`` makes keys of all code that a task can call.
+same in every process. Only if an object without content is among them, the key is a tuple that
+holds this object, for use in this process. ``cs.ByCode`` makes keys of all code that a task can
+call.
 """
 
 from __future__ import annotations
@@ -71,6 +72,10 @@ class PlannedCache(Protocol):
     def ignored(self) -> frozenset[str]:
         """Parameters that do not count."""
 
+    @property
+    def lasts(self) -> bool:
+        """Whether entries never end."""
+
     def head(self, task: Task[..., Any]) -> bytes:
         """What the plan keys of a task's calls begin with: its code."""
 
@@ -117,8 +122,8 @@ class ByArguments:
             no known type and is not hashable; or an argument contains itself or is nested too
             deep.
 
-    Cost of a key: about two microseconds plus 0.3 per argument; 0.03 per element of a list, tuple or
-    set whose elements have one plain type, 0.2 to 0.4 per element of other containers.
+    Cost of a key: about two microseconds plus 0.3 per argument; 0.03 per element of a list, tuple
+    or set whose elements have one plain type, 0.2 to 0.4 per element of other containers.
     """
 
     def __init__(
@@ -216,9 +221,7 @@ def is_faulty(value: Any) -> bool:
     return False
 
 
-def unfit(
-    task: Task[..., Any], name: str, place: str, error: UndigestibleError
-) -> ArgumentError:
+def unfit(task: Task[..., Any], name: str, place: str, error: UndigestibleError) -> ArgumentError:
     """The error for an argument that cannot be part of a key, because of its part at ``place``."""
     at = f" (at {name}{place})" if place else ""
     return ArgumentError(

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cascade.spec.checks import check_flag, check_priority, check_seconds, is_amount, is_count, no_amount
+from cascade.spec.checks import (
+    check_flag,
+    check_priority,
+    check_seconds,
+    is_amount,
+    is_count,
+    no_amount,
+)
 from cascade.spec.errors import ArgumentError, DefinitionError
 from cascade.spec.policies import ENGINES_CACHE, PLAIN_CALLS, CallPolicies
 from cascade.spec.retry import Retry

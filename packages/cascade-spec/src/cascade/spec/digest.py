@@ -28,7 +28,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import reduce
 from hashlib import blake2b
-from types import EllipsisType, MappingProxyType, NoneType
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 

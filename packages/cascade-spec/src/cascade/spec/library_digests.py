@@ -77,7 +77,7 @@ def _dtype(writer: Any, value: Any, _outer: tuple[object, ...]) -> None:
     writer.put(b"dtype", str(value).encode())
 
 
-# -- pandas -----------------------------------------------------------------------------------------
+# -- pandas ----------------------------------------------------------------------------------------
 
 
 def _frame(writer: Any, value: Any, outer: tuple[object, ...]) -> None:
@@ -153,7 +153,7 @@ def _missing(writer: Any, value: Any, _outer: tuple[object, ...]) -> None:
     writer.put(b"pandas", type(value).__name__.encode())
 
 
-# -- polars -----------------------------------------------------------------------------------------
+# -- polars ----------------------------------------------------------------------------------------
 
 
 def _polars_frame(writer: Any, value: Any, outer: tuple[object, ...]) -> None:
@@ -187,7 +187,7 @@ def _polars_type(writer: Any, value: Any, _outer: tuple[object, ...]) -> None:
     writer.put(b"polars type", repr(value).encode())
 
 
-# -- pydantic ---------------------------------------------------------------------------------------
+# -- pydantic --------------------------------------------------------------------------------------
 
 
 def _model(writer: Any, value: Any, outer: tuple[object, ...]) -> None:

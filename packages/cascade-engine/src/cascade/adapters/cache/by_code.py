@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
@@ -19,7 +22,7 @@ from cascade.graph.codehash import CodeHash
 from cascade.spec.amounts_in_text import bytes_of, seconds_of
 from cascade.spec.caching import check_ignore, is_backend
 from cascade.spec.digest import digest
-from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError
+from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError, StoreError
 from cascade.spec.protocols import CacheBackend
 from cascade.spec.task import Task
 from cascade.spec.wording import short
@@ -158,7 +161,7 @@ class ByCode:
         seconds = time.perf_counter() - key.began if key.began else 0.0
         self.entries.put(
             Entry(key.digest, key.task, key.code.digest, args, content, body, now, seconds, ends),
-            components_text(key.code),
+            partial(components_text, key.code),
         )
         key.found(ends)
         self._keep_size(len(body))
@@ -207,6 +210,11 @@ class ByCode:
     def plans(self) -> ByCode | None:
         """What knows nodes by their plan keys; None if values are in a backend."""
         return self if isinstance(self._store, str) else None
+
+    @property
+    def lasts(self) -> bool:
+        """Whether values are valid for ever."""
+        return self._ttl is None
 
     def head(self, task: Task[..., Any]) -> bytes:
         """The beginning of the keys of a task's calls."""
@@ -265,6 +273,15 @@ def _opened(process: int, url: str) -> Entries:
         if found is None:
             found = _open[process, url] = open_entries(url)
         return found
+
+
+@atexit.register
+def _flush_all() -> None:
+    """Write down when entries were used."""
+    for (process, _), entries in list(_open.items()):
+        if process == os.getpid():
+            with suppress(StoreError):
+                entries.flush()
 
 
 def _is_unchanged(value: Any, content: bytes) -> bool:

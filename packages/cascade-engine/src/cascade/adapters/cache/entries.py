@@ -7,7 +7,7 @@ by all entries with this code; ``explain_cache`` compares them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -85,7 +85,7 @@ class Entries(Protocol):
         Notes its use, now or a little later.
         """
 
-    def put(self, entry: Entry, components: str) -> None:
+    def put(self, entry: Entry, components: Callable[[], str]) -> None:
         """Keep an entry, in place of an earlier one; and the components of its code."""
 
     def remove(self, key: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from cascade.adapters.cache.entries import Entry, Found, Plan, TaskUse
 
@@ -30,11 +30,12 @@ class MemoryEntries:
             self._entries[key] = entry, now
             return entry.body, entry.expires, entry.value
 
-    def put(self, entry: Entry, components: str) -> None:
+    def put(self, entry: Entry, components: Callable[[], str]) -> None:
         with self._lock:
             self._entries.pop(entry.key, None)
             self._entries[entry.key] = entry, entry.computed
-            self._components[entry.code] = components
+            if entry.code not in self._components:
+                self._components[entry.code] = components()
 
     def remove(self, key: bytes) -> None:
         with self._lock:

@@ -30,8 +30,6 @@ _FOUND = "key, args, code, value, size, computed, seconds, used, expires"
 class Cursor(Protocol):
     """The part of a cursor that is used."""
 
-    rowcount: int
-
     def fetchone(self) -> Any: ...
     def fetchall(self) -> list[Any]: ...
 
@@ -92,7 +90,7 @@ class SqlEntries:
         self._note(key, now)
         return bytes(body), expires, None if value is None else bytes(value)
 
-    def put(self, entry: Entry, components: str) -> None:
+    def put(self, entry: Entry, components: Callable[[], str]) -> None:
         body, file = entry.body, None
         if self._files is not None and len(body) > LARGE:
             file, body = self._files.write(body), b""
@@ -103,7 +101,7 @@ class SqlEntries:
             if not known:
                 execute(
                     "INSERT INTO {t}code VALUES (?, ?) ON CONFLICT (code) DO NOTHING",
-                    [entry.code, components],
+                    [entry.code, components()],
                 )
             execute(
                 "INSERT INTO {t}entries (key, task, code, args, value, size, file, computed, "

@@ -65,9 +65,7 @@ class SQLiteEntries(SqlEntries):
             written by a newer Cascade.
     """
 
-    def __init__(
-        self, path: str, *, synchronous: str = "normal", timeout: float = 30.0
-    ) -> None:
+    def __init__(self, path: str, *, synchronous: str = "normal", timeout: float = 30.0) -> None:
         super().__init__(ValueFiles(f"{path}-values"))
         self._file = SQLiteFile(path, synchronous, timeout)
         self._file.prepare(_MIGRATIONS, _META)

@@ -95,18 +95,22 @@ class PostgresServer:
         Raises:
             StoreError: The server cannot be used, or its tables are newer than ``migrations``.
         """
-        if not self.do(lambda connection: pending(_version(connection, meta), migrations, str(self))):
+
+        def left(connection: Connection) -> Sequence[Migration]:
+            return pending(_version(connection, meta), migrations, str(self))
+
+        if not self.do(left):
             return
 
         def migrate(connection: Connection) -> None:
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
                 # Read again: another process may have been first.
-                for migration in pending(_version(connection, meta), migrations, str(self)):
+                for migration in left(connection):
                     for statement in migration:
                         connection.execute(statement)
                 connection.execute(
-                    f"UPDATE cascade.{meta} SET value = %s WHERE key = 'schema'",  # type: ignore[arg-type]  # a constant
+                    f"UPDATE cascade.{meta} SET value = %s WHERE key = 'schema'",
                     [len(migrations)],
                 )
 
@@ -162,7 +166,5 @@ def _version(connection: Connection, meta: str) -> int:
     ).fetchone()
     if found == (0,):
         return 0
-    row = connection.execute(
-        f"SELECT value FROM cascade.{meta} WHERE key = 'schema'"  # type: ignore[arg-type]  # a constant
-    ).fetchone()
+    row = connection.execute(f"SELECT value FROM cascade.{meta} WHERE key = 'schema'").fetchone()
     return int(row[0]) if row else 0

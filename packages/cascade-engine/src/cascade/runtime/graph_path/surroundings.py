@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.loop_entries import LoopEntries
     from cascade.runtime.graph_path.loop_lane import LoopLane
     from cascade.runtime.graph_path.node_table import Nodes
+    from cascade.runtime.graph_path.pruning import Pruning
     from cascade.runtime.graph_path.pump import Pump
     from cascade.runtime.graph_path.slow_lane import SlowLane
     from cascade.runtime.graph_path.timed_calls import TimedCalls
@@ -75,6 +76,7 @@ class Surroundings:
     handovers: Handovers
     loop_lane: LoopLane
     nodes: Nodes
+    pruning: Pruning
     pump: Pump
     slow_lane: SlowLane
     timed_calls: TimedCalls
