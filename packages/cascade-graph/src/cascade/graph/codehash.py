@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import importlib
 import importlib.util
 import sys
 from collections import deque
@@ -268,7 +269,7 @@ class _Walk:
         if self._is_library(name):
             self._library(name, user)
             return
-        module = sys.modules.get(name)
+        module = _imported(name)
         if module is None:
             self._lost(f"module {name}", "imported later", user)
             return
@@ -365,6 +366,18 @@ class _Walk:
         self._untracked[name] = kind
         self._components[f"{name} (type)"] = kind
         self._users.setdefault(name, user)
+
+
+def _imported(name: str) -> Any:
+    """A module of the user's; None if it cannot be imported.
+
+    The function imports it anyway, when it is called. Without it, a later change of the module
+    would go unnoticed until then.
+    """
+    try:
+        return sys.modules.get(name) or importlib.import_module(name)
+    except Exception:
+        return None
 
 
 def _name(thing: Any) -> str:
