@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from cascade.spec.digest import content_of
+from cascade.spec.digest import UndigestibleError, content_of
 from cascade.spec.wording import short
 
 #: Most steps of a place; beyond, the nesting itself is mostly the fault.
@@ -26,7 +26,10 @@ def place_of_fault(value: Any, is_faulty: Callable[[Any], bool]) -> str:
     """
     steps: list[str] = []
     while len(steps) < _SHOWN:
-        fault = next(((step, part) for step, part in _parts(value) if is_faulty(part)), None)
+        try:
+            fault = next(((step, part) for step, part in _parts(value) if is_faulty(part)), None)
+        except UndigestibleError:
+            fault = None  # its own content cannot be told, such as that of a file that is gone
         if fault is None:
             return "".join(steps)
         steps.append(fault[0])
