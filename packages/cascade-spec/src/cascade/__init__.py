@@ -9,6 +9,7 @@ TYPE_CHECKING = False  # type checkers read it as True; importing typing would c
 if TYPE_CHECKING:
     from cascade import testing as testing
     from cascade.adapters.cache.by_code import ByCode as ByCode
+    from cascade.adapters.cache.explaining import explain_cache as explain_cache
     from cascade.adapters.cache.files import FileExists as FileExists
     from cascade.adapters.cache.lru import LRUCache as LRUCache
     from cascade.graph.outline import dry_run as dry_run
@@ -80,6 +81,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
     }
     _PUBLIC = {
         "adapters.cache.by_code": ("ByCode",),
+        "adapters.cache.explaining": ("explain_cache",),
         "adapters.cache.files": ("FileExists",),
         "adapters.cache.lru": ("LRUCache",),
         "graph.outline": ("dry_run",),

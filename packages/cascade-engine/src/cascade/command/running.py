@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import UNSET, App, Group, Parameter
 
+from cascade.command.caches import cache_of, pairs
 from cascade.command.failures import UsageError
 from cascade.command.stores import StoreUrl, opened, signing_key
 from cascade.spec.checks import check_count, check_seconds
@@ -121,6 +122,14 @@ class Flags:
         ),
     ] = None
     store: StoreUrl = None
+    cache: Annotated[
+        str | None,
+        Parameter(
+            metavar="URL",
+            help="Keep the values of pure tasks in this cache, such as sqlite:///cache.db. "
+            "Left out: CASCADE_CACHE.",
+        ),
+    ] = None
     json: Annotated[Flag, Parameter(help="Print the value as one line of JSON.")] = False
 
     @property
@@ -155,7 +164,7 @@ def run(
     from cascade.command.targets import find
 
     found = find(target)
-    _run(found, found.lazy(), _pairs(flags.param), flags)
+    _run(found, found.lazy(), pairs(flags.param), flags)
 
 
 def run_of(arguments: Sequence[str]) -> App:
@@ -203,7 +212,7 @@ def _with_options(
     """``run`` for a known target: a function whose signature includes the target's options."""
 
     def command(_name: str, /, *, flags: Flags = Flags(), **given: Any) -> None:
-        params = _pairs(flags.param)
+        params = dict(pairs(flags.param))
         for option in options:
             if option.name in params:
                 raise UsageError(f"--param {option.name} has an option of its own: {option.flag}")
@@ -232,16 +241,6 @@ def _reads(lazy: LazyResult[Any]) -> str:
 
     names = ", ".join(variables_of(lazy))
     return f"It reads {names} from the environment." if names else ""
-
-
-def _pairs(given: Sequence[str]) -> dict[str, Any]:
-    pairs = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--param takes NAME=VALUE, but got {text!r}")
-        pairs[name] = value
-    return pairs
 
 
 def _plane(engine: Engine, broker: str | None) -> ControlPlane:
@@ -275,6 +274,7 @@ def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags
                 resources=target.resources,
                 capacities=capacities,
                 store=there,
+                cache=cache_of(flags.cache),
                 signing_key=signing_key(),
             ) as engine,
             _plane(engine, flags.broker) if flags.connect or flags.broker else nullcontext(),

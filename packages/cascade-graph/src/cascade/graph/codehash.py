@@ -105,8 +105,25 @@ def code_of(thing: FunctionType | type) -> CodeHash:
     return found
 
 
+class Difference(NamedTuple):
+    """A component that differs between two hashes, as "helpers:scale", "changed", its users."""
+
+    name: str
+    what: str
+    path: str
+
+    def __str__(self) -> str:
+        used = f", used by {self.path}" if self.path else ""
+        return f"{self.name} {self.what}{used}"
+
+
 def changes(old: CodeHash, new: CodeHash) -> list[str]:
     """What differs between two hashes, as "helpers.scale changed, used by clean -> Model.fit"."""
+    return [*map(str, differences(old, new))]
+
+
+def differences(old: CodeHash, new: CodeHash) -> list[Difference]:
+    """The components that differ between two hashes."""
     found = []
     for name in sorted(old.components.keys() | new.components.keys()):
         before, now = old.components.get(name), new.components.get(name)
@@ -116,7 +133,7 @@ def changes(old: CodeHash, new: CodeHash) -> list[str]:
         if before is not None and now is not None and "==" in now:
             what = f"was {before.rpartition('==')[2]} and is {now.rpartition('==')[2]}"
         path = _path(name, old.users if now is None else new.users)
-        found.append(f"{name} {what}" + (f", used by {path}" if path else ""))
+        found.append(Difference(name, what, path))
     return found
 
 

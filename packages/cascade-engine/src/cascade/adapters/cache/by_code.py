@@ -112,7 +112,8 @@ class ByCode:
         self._ttl = None if ttl is None else _above_zero(seconds_of("ttl", ttl))
         self._max_size = None if max_size is None else bytes_of("max_size", max_size)
         self._codec = Codec(signing_key=signing_key, serializer=serializer, modules=modules)
-        self._now = now
+        #: The clock for expiry and last use.
+        self.now = now
         #: Bytes written since the size was last looked at; None before the first.
         self._written: int | None = None
         self._told: set[str] = set()
@@ -146,7 +147,7 @@ class ByCode:
         return found, value
 
     def save(self, key: CallKey, arguments: Mapping[str, Any], value: Any) -> None:
-        now = self._now()
+        now = self.now()
         ends = None if self._ttl is None else now + self._ttl
         if not isinstance(self._store, str):
             self._store.put(key.digest, value, self._ttl)
@@ -170,7 +171,7 @@ class ByCode:
         if not isinstance(self._store, str):
             return self._store.get(name)
         entries = self.entries
-        found = entries.get(name, self._now())
+        found = entries.get(name, self.now())
         if found is None:
             return False, None
         body, ends, content = found
@@ -222,7 +223,7 @@ class ByCode:
 
     def find_plans(self, plans: Collection[bytes]) -> Mapping[bytes, Plan]:
         """The entries of nodes, by plan key."""
-        return self.entries.plans(plans, self._now())
+        return self.entries.plans(plans, self.now())
 
     def load_plan(self, plan: Plan) -> tuple[bool, Any]:
         """The value of such an entry."""
