@@ -270,7 +270,7 @@ def test_entries_are_found_by_key_after_their_end_too(entries):
     assert (found.expires, found.code) == (100.0, "c1")
 
 
-# -- files, processes, crashes -----------------------------------------------------------------------
+# -- files, processes, crashes ---------------------------------------------------------------------
 
 
 def values(tmp_path):

@@ -7,6 +7,7 @@ import logging
 import pickle
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -325,11 +326,11 @@ def same(value):
     return value
 
 
-VALUES = [
+VALUES: list[Any] = [
     float("nan"),
     [1, (2, {3}), {"a": {4: b"5"}}],
     Job("a", [1]),
-    Model(x=1, y=[2.5]),
+    Model(x=1, y=[2.5, 3.5]),
     np.arange(6.0).reshape(2, 3),
     np.float32(2.5),
     pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": pd.to_datetime(["2020", "2021"])}),
@@ -519,7 +520,7 @@ def test_a_file_counts_by_its_content(run, tmp_path):
 
 
 def test_a_file_that_is_not_there_is_named(run, tmp_path):
-    with pytest.raises(ArgumentError, match="the file '.*gone.txt' cannot be read: No such file"):
+    with pytest.raises(ArgumentError, match=r"the file '.*gone\.txt' cannot be read: No such file"):
         run(lines(cs.FileContent(tmp_path / "gone.txt")))
 
 

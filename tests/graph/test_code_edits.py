@@ -329,7 +329,7 @@ EDITS = [
     Edit("redundant parentheses", set(), FLOW_FILE, "min(x, LIMIT)", "(min((x), (LIMIT)))"),
     Edit("blank lines at the top", set(), FLOW_FILE, "LIMIT = 10\n", "\n\n\nLIMIT = 10\n"),
     Edit("an annotation", set(), FLOW_FILE, "def body(x):", "def body(x: int) -> int:"),
-    Edit("an unused import", set(), FLOW_FILE, "import functools\n", "import functools\nimport os\n"),
+    Edit("an unused import", set(), FLOW_FILE, "import functools\n", "import functools, os\n"),
     Edit("an unused global", set(), FLOW_FILE, "LIMIT = 10\n", "LIMIT = 10\nMORE = 11\n"),
     Edit("an unused function", set(), HELP, "def other(", "def unused(): pass\n\ndef other("),
     Edit("an unused constant of a helper", set(), HELP, "RATE = 0.0", "RATE = 1.0"),
@@ -374,7 +374,9 @@ EDITS = [
     Edit("a class method", {"attribute"}, HELP, "cls(2)", "cls(3)"),
     Edit("a special method", {"attribute"}, HELP, "return x * 9", "return x * 8"),
     Edit("a base class", {"inherits"}, HELP, "        return 1\n", "        return 2\n"),
-    Edit("another base class", {"inherits"}, HELP, "class Derived(Base)", "class Derived(dict, Base)"),
+    Edit(
+        "another base class", {"inherits"}, HELP, "class Derived(Base)", "class Derived(dict, Base)"
+    ),
     Edit("a decorator", {"decorated"}, HELP, "return function(*args)", "return [*args]"),
     Edit("a decorator removed", {"decorated"}, FLOW_FILE, "@traced\n", ""),
     Edit(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cascade.adapters.cache.entries import Entries
 
 VARIABLE = "CASCADE_CACHE"
+SUCCEEDED, FAILED = 0, 1
 _STYLES = {
     r"(?m)(?<=  )hit(?=  )": "green",
     r"(?m)(?<=  )computed(?=  )": "yellow",
@@ -119,7 +120,7 @@ def why(
     param: Params = (),
     url: CacheUrl = None,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Show why the nodes of a target would be computed, those that are no hits.
 
     Nothing is run. Exit code 1 if some are computed, 0 if all are hits.
@@ -132,8 +133,7 @@ def why(
         near = did_you_mean(task, [node.task for node in nodes])
         raise UsageError(f"{target} calls no task {task!r}{near}")
     _show(missed, (), json, f"all of {target} is known")
-    if missed:
-        raise SystemExit(1)
+    return FAILED if missed else SUCCEEDED
 
 
 def show_explanation(target: str, param: Sequence[str], url: str | None, as_json: bool) -> None:

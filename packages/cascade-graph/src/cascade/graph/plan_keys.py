@@ -72,25 +72,33 @@ class _Planner:
         self._ignored = ignored
         #: Task and its cache → the beginning of its keys, and the ignored parameters.
         self._begun: dict[Any, tuple[bytes | None, frozenset[str]]] = {}
+        self._last: tuple[Any, ...] = (None, None, None, None)
 
     def add(self, lazy: LazyResult[Any]) -> None:
         """Make the key of a node whose inputs have theirs, if it has one."""
-        keys, policies = self.keys, lazy._policies
+        keys, policies, task = self.keys, lazy._policies, lazy.task
         cache = None if policies is None else policies.calls.cache
-        begun = self._begun.get((lazy.task, cache))
-        if begun is None:
-            begun = self._begin(lazy, cache)
-        head, ignored = begun
+        if task is not self._last[0] or cache is not self._last[1]:  # mostly it is the same
+            begun = self._begun.get((task, cache)) or self._begin(lazy, cache)
+            self._last = task, cache, *begun
+        _, _, head, ignored = self._last
         if head is None or (policies is not None and policies.calls.catches):
             return
         parts = [head]
         try:
             if isinstance(lazy, Source):
                 parts.append(digest(lazy.read(self._params)))
-            elif ignored and isinstance(lazy.task, Task):
+            elif ignored and isinstance(task, Task):
                 self._named(parts, lazy, ignored)
             else:
-                self._write(parts, lazy.args)
+                for value in lazy.args:
+                    encode = ATOMS.get(type(value))
+                    if encode is not None:
+                        parts.append(encode(value))
+                    elif type(value) is LazyResult:
+                        parts += (_KEY, keys[value])
+                    else:
+                        self._write(parts, (value,))
                 for name, value in sorted(lazy.kwargs.items()) if lazy.kwargs else ():
                     parts.append(b"name%d:%b" % (len(name.encode()), name.encode()))
                     self._write(parts, (value,))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import time
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cascade.adapters.cache.by_code import ByCode
 from cascade.adapters.cache.known_values import KnownValues, UnknownValueError
 from cascade.adapters.cache.reasons import not_tracked, why_not
 from cascade.graph.build import in_order, inputs_of
+from cascade.graph.codehash import code_hash
 from cascade.graph.durations import duration_text
 from cascade.graph.plan_keys import plan_keys
 from cascade.spec.caching import CachePolicy, cache_policy
@@ -73,6 +73,22 @@ class CacheExplanation(Shown):
         return "\n".join(visible(line.rstrip()) for line in lines)
 
 
+class _Told(NamedTuple):
+    """What is told of one node, and the seconds since a hit was computed."""
+
+    node: NodeCache
+    age: float | None = None
+
+
+def _together(task: str, status: str, reason: str, ages: Sequence[float | None]) -> NodeCache:
+    """What is told of nodes that are alike."""
+    known = [age for age in ages if age is not None]
+    if known:
+        least, most = duration_text(min(known)), duration_text(max(known))
+        reason = f"computed {least} ago" if least == most else f"computed {least} to {most} ago"
+    return NodeCache(task, status, reason, len(ages))
+
+
 def explain_cache(
     target: Any,
     params: Mapping[str, Any] | None = None,
@@ -126,18 +142,18 @@ class _Explaining:
     def explain(self, target: LazyResult[Any]) -> CacheExplanation:
         lazies = in_order(target, routes=True)
         self._find_planned(target)
-        found: list[tuple[LazyResult[Any], NodeCache]] = []
+        found: list[tuple[LazyResult[Any], NodeCache, float | None]] = []
         for node in lazies:
-            found += ((node, told) for told in self._told(node))
+            found += ((node, *told) for told in self._told(node))
         needed = self._needed(target)
-        alike: dict[tuple[str, str, str], int] = {}
-        for node, told in found:
-            if node not in needed and told.status != "hit":
-                told = NodeCache(told.task, "not needed", "all that needs it is a hit", told.count)
+        alike: dict[tuple[str, str, str], list[float | None]] = {}
+        for node, told, age in found:
             kind = told.task, told.status, told.reason
-            alike[kind] = alike.get(kind, 0) + told.count
-        nodes = tuple(NodeCache(*kind, count) for kind, count in alike.items())
-        return CacheExplanation(nodes, tuple(self._untracked))
+            if node not in needed and told.status != "hit":
+                kind = told.task, "not needed", "all that needs it is a hit"
+            alike.setdefault(kind, []).append(age)
+        nodes = (_together(*kind, ages) for kind, ages in alike.items())
+        return CacheExplanation(tuple(nodes), tuple(self._untracked))
 
     def _find_planned(self, target: LazyResult[Any]) -> None:
         """Find the hits that are known by their plan keys."""
@@ -152,53 +168,62 @@ class _Explaining:
                 for node in nodes[key]:
                     self._known.hits[node] = partial(cache.load_plan, plan)
 
-    def _told(self, node: LazyResult[Any]) -> Iterator[NodeCache]:
+    def _told(self, node: LazyResult[Any]) -> Iterator[_Told]:
         if isinstance(node, MappedLazyResult):
             yield from self._items(node)
         elif isinstance(node.task, Task):
             yield self._of_call(node, self._by_code(node))
 
-    def _items(self, node: LazyResult[Any]) -> Iterator[NodeCache]:
+    def _items(self, node: LazyResult[Any]) -> Iterator[_Told]:
         """Those of a map, if the lists that it goes over are known."""
         plan, *columns = node.args
         cache = self._by_code(node)
         if cache is None or plan.fallbacks:
-            yield NodeCache(plan.task.name, *self._without(node), 1)
+            yield _Told(NodeCache(plan.task.name, *self._without(node)))
             return
         try:
             items = expand(plan, *[self._known.value(column) for column in columns])
         except UnknownValueError as unknown:
-            yield NodeCache(plan.task.name, "computed", _depends_on(unknown.node))
+            yield _Told(NodeCache(plan.task.name, "computed", _depends_on(unknown.node)))
         else:
-            for item in items._dependencies:
+            calls = items._dependencies
+            for item in calls:
                 yield self._of_call(item, cache)
+            if all(item in self._known.hits for item in calls):
+                self._known.hits[node] = partial(self._list_of, calls)
 
-    def _of_call(self, node: LazyResult[Any], cache: ByCode | None) -> NodeCache:
+    def _list_of(self, nodes: Iterable[LazyResult[Any]]) -> tuple[bool, Any]:
+        """The values of hits, as one."""
+        try:
+            return True, [self._known.value(node) for node in nodes]
+        except UnknownValueError:
+            return False, None
+
+    def _of_call(self, node: LazyResult[Any], cache: ByCode | None) -> _Told:
         name = node.task.name
         if cache is None:
-            return NodeCache(name, *self._without(node))
+            return _Told(NodeCache(name, *self._without(node)))
         assert isinstance(node.task, Task)
+        self._untracked.update(dict.fromkeys(not_tracked(code_hash(node.task))))
         try:
             key = cache.key(node.task, self._known.arguments(node))
         except UnknownValueError as unknown:
             if node in self._known.hits:
-                return NodeCache(name, "hit", "known by what it is made of")
-            return NodeCache(name, "computed", _depends_on(unknown.node))
+                return _Told(NodeCache(name, "hit", "known by what it is made of"))
+            return _Told(NodeCache(name, "computed", _depends_on(unknown.node)))
         except CascadeError as error:
-            return NodeCache(name, "computed", str(error))
-        self._untracked.update(dict.fromkeys(not_tracked(key.code)))
+            return _Told(NodeCache(name, "computed", str(error)))
         found = cache.entries.find([key.digest]).get(key.digest)
         now = cache.now()
         if found is not None and (found.expires is None or found.expires > now):
             self._known.hits.setdefault(node, partial(cache.load, key, {}))
-            saved = f", which took {duration_text(found.seconds)}" if found.seconds > 0.001 else ""
-            ago = duration_text(max(0.0, now - found.computed))
-            return NodeCache(name, "hit", f"computed {ago} ago{saved}")
+            return _Told(NodeCache(name, "hit", ""), max(0.0, now - found.computed))
         self._known.hits.pop(node, None)
         if found is not None:
             assert found.expires is not None
-            return NodeCache(name, "computed", f"expired {duration_text(now - found.expires)} ago")
-        return NodeCache(name, "computed", why_not(cache.entries, key))
+            ago = duration_text(now - found.expires)
+            return _Told(NodeCache(name, "computed", f"expired {ago} ago"))
+        return _Told(NodeCache(name, "computed", why_not(cache.entries, key)))
 
     def _without(self, node: LazyResult[Any]) -> tuple[str, str]:
         """The status of a node that has no cache by code."""
