@@ -330,7 +330,7 @@ VALUES: list[Any] = [
     float("nan"),
     [1, (2, {3}), {"a": {4: b"5"}}],
     Job("a", [1]),
-    Model(x=1, y=[2.5, 3.5]),
+    Model(x=1, y=[2.5]),
     np.arange(6.0).reshape(2, 3),
     np.float32(2.5),
     pd.DataFrame({"a": [1, 2], "b": ["x", None], "c": pd.to_datetime(["2020", "2021"])}),
@@ -372,7 +372,7 @@ def test_a_value_counts_by_content_and_comes_back(value, url):
         (pl.DataFrame({"a": [1, None]}), pl.DataFrame({"a": [None, 1]})),
         (pl.Series("a", [1]), pl.Series("a", [1], dtype=pl.Int8)),
         (Model(x=1), Model(x=2)),
-        (Job("a", [1]), Job("a", [1.0])),
+        (Job("a", [1]), Job("a", [True])),
     ],
 )
 def test_values_that_differ_have_other_keys(one, other):

@@ -7,6 +7,7 @@ and never unpickles anything.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, Final, NamedTuple
 
 
@@ -44,7 +45,7 @@ def _dump_array(array: Any) -> Any:
 
 
 def _load_array(parts: Any) -> Any:
-    import numpy
+    numpy = import_module("numpy")
 
     dtype, shape, content = parts
     if dtype == "object":
@@ -58,7 +59,7 @@ def _load_array(parts: Any) -> Any:
 
 
 def _dump_scalar(value: Any) -> Any:
-    import numpy
+    numpy = import_module("numpy")
 
     return _dump_array(numpy.asarray(value))
 
@@ -84,8 +85,7 @@ def _dump_column(array: Any) -> Any:
 
 
 def _load_column(parts: Any) -> Any:
-    import numpy
-    import pandas
+    numpy, pandas = import_module("numpy"), import_module("pandas")
 
     kind = parts[0]
     if kind == "plain":
@@ -124,7 +124,7 @@ def _dump_multi(index: Any) -> Any:
 
 
 def _load_index(parts: Any) -> Any:
-    import pandas
+    pandas = import_module("pandas")
 
     kind, names, content, *rest = parts
     if kind == "range":
@@ -144,7 +144,7 @@ def _dump_frame(frame: Any) -> Any:
 
 
 def _load_frame(parts: Any) -> Any:
-    import pandas
+    pandas = import_module("pandas")
 
     names, index, columns, attrs = parts
     index = _load_index(index)
@@ -160,7 +160,7 @@ def _dump_series(series: Any) -> Any:
 
 
 def _load_series(parts: Any) -> Any:
-    import pandas
+    pandas = import_module("pandas")
 
     name, index, column, attrs = parts
     series = pandas.Series(_load_column(column), index=_load_index(index), name=name)
@@ -183,7 +183,7 @@ def _dump_polars(frame: Any) -> Any:
 def _load_polars(content: Any) -> Any:
     from io import BytesIO
 
-    import polars
+    polars = import_module("polars")
 
     return polars.read_ipc(BytesIO(content))
 

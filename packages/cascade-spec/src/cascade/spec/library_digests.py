@@ -29,7 +29,7 @@ def writer_for(kind: type) -> Write | None:
 
 def _array(writer: Any, value: Any, outer: tuple[object, ...]) -> None:
     """A numpy array: type, shape and elements; those of an array of objects one by one."""
-    import numpy
+    numpy: Any = sys.modules["numpy"]
 
     kind = type(value)
     if kind is not numpy.ndarray:
@@ -51,7 +51,7 @@ def _array(writer: Any, value: Any, outer: tuple[object, ...]) -> None:
 
 
 def _with_one_nan(value: Any) -> Any:
-    import numpy
+    numpy: Any = sys.modules["numpy"]
 
     missing = numpy.isnan(value)
     if not missing.any():
@@ -67,7 +67,7 @@ def _with_one_nan(value: Any) -> Any:
 
 def _scalar(writer: Any, value: Any, outer: tuple[object, ...]) -> None:
     """A numpy scalar; it differs from the array of no dimensions."""
-    import numpy
+    numpy: Any = sys.modules["numpy"]
 
     writer.parts.append(b"scalar;")
     _array(writer, numpy.asarray(value), outer)
@@ -116,7 +116,7 @@ def _index(writer: Any, value: Any, outer: tuple[object, ...]) -> None:
 
 def _column(writer: Any, array: Any, outer: tuple[object, ...]) -> None:
     """The values of a column, whose arrays differ by their type."""
-    import numpy
+    numpy: Any = sys.modules["numpy"]
 
     writer.put(b"column", str(array.dtype).encode())
     name = type(array).__name__

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,11 +63,10 @@ class _Keepers:
             Contender(CACHE, lambda: self._alone(numbers()), calls, calls),
             Contender(GRAPH, lambda: self._graph(numbers()), calls, calls),
         ]
-        for peer in self.peers:
-            call = peer.call
-            found.append(
-                Contender(peer.name, lambda call=call: _called(call, numbers()), calls, calls)
-            )
+        found += [
+            Contender(peer.name, partial(_called_with, peer.call, numbers), calls, calls)
+            for peer in self.peers
+        ]
         return found
 
     def _runs(self, numbers: Sequence[int]) -> int:
@@ -98,6 +98,10 @@ class _Keepers:
             return value
 
         return _called(call, numbers)
+
+
+def _called_with(call: Callable[[int], Any], numbers: Callable[[], Sequence[int]]) -> int:
+    return _called(call, numbers())
 
 
 def _called(call: Callable[[int], Any], numbers: Sequence[int]) -> int:
