@@ -116,8 +116,8 @@ def test_a_failure_to_which_several_paths_lead():
 @pytest.mark.parametrize("kind", [set, frozenset])
 def test_a_set_of_two_values_without_a_hash(kind: type):
     """Which of them the error names is open: their lazy values stand in a set."""
-    empty: tuple[object, ...] = [], {}
-    given = [Call(Job("any", None, Give(Const(value)))) for value in empty]
+    values: tuple[list[int], dict[int, int]] = [], {}
+    given = [Call(Job("any", None, Give(Const(value)))) for value in values]
     for _ in range(4):
         hold(Program((), (), Box(kind, tuple(given))))
 

@@ -12,7 +12,7 @@ from typing import Any
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.runs import DurableRuns
 from cascade.runtime.durable.writer import Desk, Writer
-from cascade.runtime.graph_path.commits import Commits
+from cascade.runtime.graph_path.rules.commits import Commits
 
 #: Name → the function at whose call the process may be killed, before or after.
 FUNCTIONS: dict[str, tuple[type, str]] = {

@@ -16,7 +16,7 @@ from cascade.runtime.events import (
     TaskStarted,
     TaskWaiting,
 )
-from cascade.runtime.graph_path.loop_lane import LoopLane
+from cascade.runtime.graph_path.lanes.loop_lane import LoopLane
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.resources.session import Attempt
 

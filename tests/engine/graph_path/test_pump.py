@@ -10,9 +10,9 @@ import weakref
 import pytest
 
 import cascade as cs
-from cascade.runtime.graph_path import pump
-from cascade.runtime.graph_path.spares import Spare
-from cascade.runtime.graph_path.worker_pool import WorkerPool
+from cascade.runtime.graph_path.lanes import pump
+from cascade.runtime.graph_path.lanes.spares import Spare
+from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
 from cascade.testing import run_virtually
 
 PATIENCE = 10

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from tests.engine.limits.fakes import Limits
 
-from cascade.runtime.graph_path.admission import Admission
+from cascade.runtime.graph_path.dispatching.admission import Admission
 from cascade.runtime.limits.gate import Gate
 from cascade.spec.policies import PLAIN_CALLS
 

@@ -15,8 +15,8 @@ from tests.engine.limits import fakes
 from tests.engine.limits.fakes import Limits
 from tests.engine.limits.orders import Deadlock, Orders
 
-from cascade.runtime.graph_path import admission
-from cascade.runtime.graph_path.admission import Admission
+from cascade.runtime.graph_path.dispatching import admission
+from cascade.runtime.graph_path.dispatching.admission import Admission
 from cascade.runtime.limits import capacities as resources
 from cascade.runtime.limits import constraints, gate, rules
 from cascade.runtime.limits import permits as permits

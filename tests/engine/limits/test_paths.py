@@ -18,8 +18,8 @@ from cascade.runtime.events import (
     TaskStarted,
     TaskWaiting,
 )
-from cascade.runtime.graph_path.dispatch import Dispatch
-from cascade.runtime.graph_path.loop_driver import LoopDriver
+from cascade.runtime.graph_path.dispatching.dispatch import Dispatch
+from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
 
 #: How a target is run: the graph path, and the tiers.
 PATHS = [(False, "auto"), (True, "interpreted"), (True, "generated"), (True, "auto")]

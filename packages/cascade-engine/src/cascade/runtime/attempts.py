@@ -5,22 +5,21 @@ An attempt is made in one of these ways, depending on the thread and the needs o
 - ``NodeProcessor.call`` in the event loop's thread: gates → task resources → timeout → one call.
   Coroutine functions are called there; plain functions on a worker, on the thread of their
   resources, or inline.
-- ``graph_path.pump`` there, and ``graph_path.slow_lane`` on a worker: calls that need no resources
-  of their own; the pump has no gates either. ``graph_path.fast_lane`` makes the first attempt of a
-  node on a worker, if it need not wait (``graph_path.light_calls``).
+- ``graph_path.lanes.pump`` there, and ``slow_lane`` on a worker: calls that need no resources of
+  their own; the pump has no gates either. ``fast_lane`` makes the first attempt of a node on a
+  worker, if it need not wait (``light_calls``).
 
 One rule decides for both whether another attempt follows: ``pause_after``. Its caller,
-``graph_path.following``, lets the node rest and sends it to its lane again.
+``graph_path.lanes.following``, lets the node rest and sends it to its lane again.
 
 User functions are called in these places, and nowhere else:
 
 =============================  =====================================================================
-``graph_path.pump``            coroutines, and inline functions, without limits
+``graph_path.lanes.pump``      coroutines, and inline functions, without limits
 ``attempts``                   other attempts in the event loop's thread: ``await_once``
                                (coroutines) and ``_inline``; on a thread: ``_in_thread``
-``graph_path.slow_lane``       attempts on a worker; with a timeout: ``graph_path.timed_calls``
-``graph_path.fast_lane``       plain calls on a worker, and ``graph_path.light_calls`` those that
-                               hold capacities
+``graph_path.lanes.slow_lane`` attempts on a worker; with a timeout: ``timed_calls``
+``graph_path.lanes.fast_lane`` plain calls on a worker; ``light_calls``: those that hold capacities
 ``loops.fused``, ``generated`` steps of loops: code that was written for the task
 ``loops.trampoline``           steps of loops of several tasks
 ``straightline``               graphs of plain calls: code that was written for their shape

@@ -60,7 +60,8 @@ _VERSION = 1
 _ATOMS = frozenset((str, bool, type(None)))
 #: Python refuses to write ints of very many digits in decimal.
 _HUGE = 1 << 64
-_KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
+#: What a node's operation is named by, also in blueprints.
+KINDS = ("task", "map", "gather", "router", "param", "env", "operator", "or_else", "catch")
 
 
 def to_json(target: LazyResult[Any] | Graph, *, indent: int | None = None) -> str:
@@ -322,4 +323,4 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         if not is_container(type(container)):
             raise ValueError(f"it gathers no container, but {short(container)}")
         return gathered(container, from_json.__code__, 0)
-    raise ValueError(f"its kind is not one of {', '.join(_KINDS)}")
+    raise ValueError(f"its kind is not one of {', '.join(KINDS)}")

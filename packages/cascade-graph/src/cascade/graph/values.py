@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeAlias
@@ -34,6 +35,12 @@ from cascade.spec.retry import Retry
 from cascade.spec.task import Task
 from cascade.spec.unpacking import item_range, unpack
 from cascade.spec.wording import short
+
+#: Name → type, of the containers of Python that are searched for lazy values.
+BUILTIN_CONTAINERS = {
+    kind.__name__: kind
+    for kind in (list, tuple, dict, set, frozenset, deque, OrderedDict, defaultdict)
+}
 
 #: Name → function, of the operators that lazy values have. No others: some functions of that
 #: module would let a document call anything.

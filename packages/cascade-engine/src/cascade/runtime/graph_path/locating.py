@@ -7,8 +7,8 @@ from threading import get_ident
 from typing import Any
 
 from cascade.runtime.current import Place, attempt_here
+from cascade.runtime.graph_path.lanes.spares import Spare
 from cascade.runtime.graph_path.segments import Work
-from cascade.runtime.graph_path.spares import Spare
 from cascade.runtime.graph_path.surroundings import Surroundings
 
 

@@ -16,6 +16,7 @@ from cascade.graph.build import build_graph
 from cascade.graph.wiring import Several, Wiring, users_of, wire
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.waiting import Waiting
+from cascade.runtime.graph_path.dispatching.stages import Stages
 from cascade.runtime.graph_path.segments import (
     PENDING,
     Address,
@@ -25,7 +26,6 @@ from cascade.runtime.graph_path.segments import (
     Shares,
     priorities,
 )
-from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.standstill import lacking, standstill
 from cascade.runtime.graph_path.streams import Streams, is_list_of_items
 from cascade.runtime.graph_path.surroundings import Surroundings

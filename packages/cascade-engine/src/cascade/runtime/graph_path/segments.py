@@ -22,7 +22,7 @@ from cascade.spec.protocols import ExecutionPlan
 from cascade.spec.task import Task
 
 if TYPE_CHECKING:
-    from cascade.runtime.graph_path.loop_batches import Loop
+    from cascade.runtime.graph_path.looping.loop_batches import Loop
     from cascade.runtime.limits.permits import Permit
 
 

@@ -9,33 +9,33 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.run_end import RunEnd
 from cascade.runtime.graph_path.task_events import Reports
+from cascade.runtime.graph_path.threads.biased_lock import BiasedLock
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 
 if TYPE_CHECKING:
-    from cascade.runtime.graph_path.beginnings import Beginnings
-    from cascade.runtime.graph_path.caching import Caches
-    from cascade.runtime.graph_path.chains import Chains
-    from cascade.runtime.graph_path.commits import Commits
-    from cascade.runtime.graph_path.continuations import Continuations
-    from cascade.runtime.graph_path.dispatch import Dispatch
-    from cascade.runtime.graph_path.failures import Failures
-    from cascade.runtime.graph_path.fast_lane import FastLane
-    from cascade.runtime.graph_path.following import Following
-    from cascade.runtime.graph_path.gaps import Gaps
-    from cascade.runtime.graph_path.handovers import Handovers
-    from cascade.runtime.graph_path.loop_driver import LoopDriver
-    from cascade.runtime.graph_path.loop_entries import LoopEntries
-    from cascade.runtime.graph_path.loop_lane import LoopLane
+    from cascade.runtime.graph_path.dispatching.dispatch import Dispatch
+    from cascade.runtime.graph_path.lanes.beginnings import Beginnings
+    from cascade.runtime.graph_path.lanes.fast_lane import FastLane
+    from cascade.runtime.graph_path.lanes.following import Following
+    from cascade.runtime.graph_path.lanes.loop_lane import LoopLane
+    from cascade.runtime.graph_path.lanes.pump import Pump
+    from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
+    from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
+    from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
+    from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
     from cascade.runtime.graph_path.node_table import Nodes
-    from cascade.runtime.graph_path.pruning import Pruning
-    from cascade.runtime.graph_path.pump import Pump
-    from cascade.runtime.graph_path.slow_lane import SlowLane
-    from cascade.runtime.graph_path.timed_calls import TimedCalls
-    from cascade.runtime.graph_path.waits import Waits
+    from cascade.runtime.graph_path.rules.caching import Caches
+    from cascade.runtime.graph_path.rules.chains import Chains
+    from cascade.runtime.graph_path.rules.commits import Commits
+    from cascade.runtime.graph_path.rules.continuations import Continuations
+    from cascade.runtime.graph_path.rules.failures import Failures
+    from cascade.runtime.graph_path.rules.gaps import Gaps
+    from cascade.runtime.graph_path.rules.handovers import Handovers
+    from cascade.runtime.graph_path.rules.pruning import Pruning
+    from cascade.runtime.graph_path.rules.waits import Waits
 
 #: Name of a part → its class, or another function that makes it from the surroundings.
 Makers = Mapping[str, Callable[["Surroundings"], Any]]

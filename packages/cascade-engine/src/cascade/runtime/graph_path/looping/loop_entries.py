@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, Self
 
-from cascade.runtime.graph_path.loop_batches import Code, Loop
+from cascade.runtime.graph_path.looping.loop_batches import Code, Loop
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.loops.fused import Fused, is_traced

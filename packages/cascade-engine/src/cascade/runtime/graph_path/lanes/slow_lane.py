@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.placement import wants_resources
-from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED
-from cascade.runtime.graph_path.loop_driver import MOVED
+from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
+from cascade.runtime.graph_path.looping.awaited_loops import NOT_ENTERED
+from cascade.runtime.graph_path.looping.loop_driver import MOVED
 from cascade.runtime.graph_path.segments import PENDING, Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.timed_calls import GIVEN_UP
 from cascade.runtime.limits.permits import current_permit
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.spec.injection import Inject

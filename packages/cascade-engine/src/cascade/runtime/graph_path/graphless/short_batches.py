@@ -25,7 +25,7 @@ from typing import Any
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.worker_calls import WorkerCall
-from cascade.runtime.graph_path.fast_lane import arguments
+from cascade.runtime.graph_path.lanes.fast_lane import arguments
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.loops.protocol import UNSET

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cascade.runtime.attempts import pause_after
-from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED
-from cascade.runtime.graph_path.loop_driver import MOVED
+from cascade.runtime.graph_path.looping.awaited_loops import NOT_ENTERED
+from cascade.runtime.graph_path.looping.loop_driver import MOVED
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.loops.protocol import PAUSED

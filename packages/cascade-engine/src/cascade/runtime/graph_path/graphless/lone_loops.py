@@ -14,9 +14,9 @@ from typing import Any, Self
 from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.fairness import YieldBudget
-from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED, AwaitedLoop
-from cascade.runtime.graph_path.following import searched
-from cascade.runtime.graph_path.loop_entries import LoopEntries
+from cascade.runtime.graph_path.lanes.following import searched
+from cascade.runtime.graph_path.looping.awaited_loops import NOT_ENTERED, AwaitedLoop
+from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.loops.protocol import PAUSED

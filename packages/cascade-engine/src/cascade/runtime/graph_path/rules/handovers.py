@@ -8,6 +8,7 @@ from typing import Any
 
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import Wiring, users_of, wire
+from cascade.runtime.graph_path.rules.ways import way_above
 from cascade.runtime.graph_path.segments import (
     Address,
     Handed,
@@ -16,7 +17,6 @@ from cascade.runtime.graph_path.segments import (
     Work,
 )
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.ways import way_above
 from cascade.runtime.semantics.outcomes import Missing, worst
 from cascade.spec.lazy_types import LazyResult, gathered
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.clock import VirtualLoop
+from cascade.runtime.graph_path.rules.whole_calls import whole_call
 from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.whole_calls import whole_call
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.spec.blueprint import TailCall
 from cascade.spec.checkpoints import CheckpointTail

@@ -14,9 +14,9 @@ from cascade.runtime.execution.cancels import IsCancelled
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.coroutines import Unwatched, driven
 from cascade.runtime.execution.fairness import YieldBudget
-from cascade.runtime.graph_path.loop_batches import Steps
-from cascade.runtime.graph_path.loop_entries import LoopEntries
-from cascade.runtime.graph_path.loop_steps import allowed_steps, count_steps, fail_here
+from cascade.runtime.graph_path.looping.loop_batches import Steps
+from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
+from cascade.runtime.graph_path.looping.loop_steps import allowed_steps, count_steps, fail_here
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.loops.protocol import PAUSED

@@ -17,11 +17,11 @@ from typing import Any
 from cascade.graph.wiring import Several
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.contexts import differs
-from cascade.runtime.graph_path.light_calls import KEPT, LightCalls, Ready, marked
-from cascade.runtime.graph_path.ranks import GIVE_WAY, SWITCH
+from cascade.runtime.graph_path.lanes.light_calls import KEPT, LightCalls, Ready, marked
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.worker_pool import WorkerPool
+from cascade.runtime.graph_path.threads.ranks import GIVE_WAY, SWITCH
+from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
 from cascade.runtime.limits.constraints import FREE
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from cascade.runtime.diagnostics.error_notes import annotate
+from cascade.runtime.graph_path.rules.ways import path_to
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.templates import TemplateNode
-from cascade.runtime.graph_path.ways import path_to
 from cascade.runtime.semantics.outcomes import Failed, Missing
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS

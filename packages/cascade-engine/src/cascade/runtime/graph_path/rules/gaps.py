@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
+from cascade.runtime.graph_path.rules.ways import way_above
 from cascade.runtime.graph_path.segments import Handed, Segment
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.ways import way_above
 from cascade.runtime.semantics.outcomes import (
     Failed,
     Missing,

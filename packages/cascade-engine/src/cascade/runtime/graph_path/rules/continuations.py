@@ -15,8 +15,8 @@ from typing import Any
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import wire
 from cascade.runtime.execution.step_counter import LOOK_MASK
-from cascade.runtime.graph_path.loop_entries import PROMOTED
-from cascade.runtime.graph_path.rounds import Rounds
+from cascade.runtime.graph_path.looping.loop_entries import PROMOTED
+from cascade.runtime.graph_path.looping.rounds import Rounds
 from cascade.runtime.graph_path.segments import Address, Resume, Work, arguments_by_name
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.templates import Instruction, instantiate

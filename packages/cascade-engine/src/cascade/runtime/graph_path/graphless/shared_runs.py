@@ -12,8 +12,8 @@ from typing import Any
 
 from cascade.runtime.execution.early_calls import EarlyCall, has_plain_tasks
 from cascade.runtime.execution.loop_calls import MOMENT
-from cascade.runtime.graph_path.short_batches import Batch
-from cascade.runtime.graph_path.short_runs import (
+from cascade.runtime.graph_path.graphless.short_batches import Batch
+from cascade.runtime.graph_path.graphless.short_runs import (
     WAITS,
     ShortRun,
     is_simple,

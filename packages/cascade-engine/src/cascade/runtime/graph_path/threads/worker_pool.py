@@ -31,10 +31,10 @@ from typing import Any, Final, Protocol
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.execution.worker_calls import WorkerCall, not_begun
-from cascade.runtime.graph_path.biased_lock import BiasedLock
-from cascade.runtime.graph_path.load import LOOK_EVERY, Load
-from cascade.runtime.graph_path.ranks import GIVE_WAY, SWITCH, priority_of
-from cascade.runtime.graph_path.ready import ByPriority, Ready
+from cascade.runtime.graph_path.threads.biased_lock import BiasedLock
+from cascade.runtime.graph_path.threads.load import LOOK_EVERY, Load
+from cascade.runtime.graph_path.threads.ranks import GIVE_WAY, SWITCH, priority_of
+from cascade.runtime.graph_path.threads.ready import ByPriority, Ready
 from cascade.runtime.run import Run
 
 _DEFAULT_WORKERS = 32

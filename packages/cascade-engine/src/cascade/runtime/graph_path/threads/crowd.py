@@ -10,7 +10,7 @@ from typing import Any
 
 from cascade.runtime.execution.thread_waits import LASTING
 from cascade.runtime.graph_path.segments import node_of
-from cascade.runtime.graph_path.worker_pool import WorkerPool
+from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
 from cascade.runtime.run import Run
 from cascade.spec.lazy_types import LazyResult
 

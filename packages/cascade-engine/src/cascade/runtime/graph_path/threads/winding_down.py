@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from cascade.runtime.graph_path.segments import node_of
-from cascade.runtime.graph_path.worker_pool import WorkerPool
+from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
 from cascade.runtime.run import Run
 
 

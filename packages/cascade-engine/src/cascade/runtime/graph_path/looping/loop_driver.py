@@ -20,15 +20,15 @@ from cascade.runtime.execution.carried import in_loop
 from cascade.runtime.execution.contexts import is_written
 from cascade.runtime.execution.fairness import BUDGET, YieldBudget
 from cascade.runtime.execution.placement import SLOW, Place, outside_loop
-from cascade.runtime.graph_path.awaited_loops import NOT_ENTERED, AwaitedLoop
-from cascade.runtime.graph_path.loop_batches import Loop, Steps, made_aside, made_here
-from cascade.runtime.graph_path.loop_steps import (
+from cascade.runtime.graph_path.looping.awaited_loops import NOT_ENTERED, AwaitedLoop
+from cascade.runtime.graph_path.looping.loop_batches import Loop, Steps, made_aside, made_here
+from cascade.runtime.graph_path.looping.loop_steps import (
     allowed_steps,
     count_steps,
     fail_at,
     fail_here,
 )
-from cascade.runtime.graph_path.rounds import Rounds
+from cascade.runtime.graph_path.looping.rounds import Rounds
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.graph_path.task_events import Reports

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from cascade.runtime.execution.carried import REPLACED, carried
-from cascade.runtime.graph_path.pruning import Pruning
+from cascade.runtime.graph_path.rules.pruning import Pruning
 from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Missing

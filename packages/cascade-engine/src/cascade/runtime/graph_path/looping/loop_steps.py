@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from cascade.runtime.execution.carried import carried
-from cascade.runtime.graph_path.loop_batches import Loop, Steps
-from cascade.runtime.graph_path.rounds import Rounds
+from cascade.runtime.graph_path.looping.loop_batches import Loop, Steps
+from cascade.runtime.graph_path.looping.rounds import Rounds
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.loops.trampoline import REPEATING
 from cascade.runtime.run import Run

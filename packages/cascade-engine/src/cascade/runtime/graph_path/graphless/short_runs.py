@@ -32,7 +32,7 @@ from cascade.runtime.execution.early_calls import (
 )
 from cascade.runtime.execution.placement import Place
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.graph_path.fast_lane import arguments
+from cascade.runtime.graph_path.lanes.fast_lane import arguments
 from cascade.runtime.loops.protocol import UNSET
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import RELEASED

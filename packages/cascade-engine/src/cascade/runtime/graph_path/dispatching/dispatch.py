@@ -16,17 +16,17 @@ from typing import Any, Protocol
 
 from cascade.runtime.execution.loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
-from cascade.runtime.graph_path.admission import Admission
-from cascade.runtime.graph_path.crowd import PoolCrowd
-from cascade.runtime.graph_path.openings import Openings
-from cascade.runtime.graph_path.ranks import by_rank
-from cascade.runtime.graph_path.ready import ByPriority
-from cascade.runtime.graph_path.resting import Resting
+from cascade.runtime.graph_path.dispatching.admission import Admission
+from cascade.runtime.graph_path.dispatching.openings import Openings
+from cascade.runtime.graph_path.dispatching.resting import Resting
+from cascade.runtime.graph_path.dispatching.stages import Stages
 from cascade.runtime.graph_path.segments import Item, Segment, Work, node_of
-from cascade.runtime.graph_path.stages import Stages
 from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.winding_down import wind_down
-from cascade.runtime.graph_path.worker_pool import WorkerPool
+from cascade.runtime.graph_path.threads.crowd import PoolCrowd
+from cascade.runtime.graph_path.threads.ranks import by_rank
+from cascade.runtime.graph_path.threads.ready import ByPriority
+from cascade.runtime.graph_path.threads.winding_down import wind_down
+from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
 from cascade.runtime.lazily import lazily
 from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult

@@ -33,9 +33,9 @@ from cascade.runtime.execution.early_calls import EarlyCall, ended, has_plain_ta
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.execution.time_limits import TimeLimits
-from cascade.runtime.graph_path.fast_lane import GOES_ON, arguments
+from cascade.runtime.graph_path.lanes.fast_lane import GOES_ON, arguments
+from cascade.runtime.graph_path.lanes.spares import Spare
 from cascade.runtime.graph_path.segments import Item, Segment, Work
-from cascade.runtime.graph_path.spares import Spare
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, goes_on

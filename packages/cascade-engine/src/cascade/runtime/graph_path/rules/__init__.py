@@ -1,0 +1,1 @@
+"""What the rules of the language ask of nodes before and after their calls."""
