@@ -614,6 +614,16 @@ def test_invalid_options_are_refused(arguments, message):
     assert message in str(caught.value)
 
 
+def test_a_cache_that_fails_at_the_end_of_a_run_does_not_take_its_value(run, monkeypatch, caplog):
+    def fails(*_given):
+        raise cs.errors.StoreError("the disk is full")
+
+    monkeypatch.setattr(SqlEntries, "keep_plans", fails)
+    assert run(double(1)) == (2, ["double"])
+    assert run(double(1)) == (2, [])  # found by its arguments
+    assert "which entries nodes have cannot be kept: the disk is full" in caplog.text
+
+
 def test_an_engine_refuses_what_is_no_cache():
     with pytest.raises(ArgumentError, match="a cache is a CacheBackend, with get and put"):
         cs.Engine(cache=3)

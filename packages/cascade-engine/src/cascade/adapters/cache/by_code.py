@@ -252,7 +252,8 @@ class ByCode:
         """Write down what is only in memory, and let go of the store; a later use opens it."""
         kept, self._kept = self._kept, None
         if kept is not None and kept[0] == os.getpid():
-            kept[1].flush()
+            with suppress(StoreError):  # when entries were used is a hint
+                kept[1].flush()
 
 
 def components_text(code: CodeHash) -> str:

@@ -9,6 +9,7 @@ Which entry a node has is noted when it is looked up or saved, and kept when the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.policies import ENGINES_CACHE
 from cascade.spec.task import Task
 
+_log = logging.getLogger("cascade.cache")
 _NONE: frozenset[str] = frozenset()
 
 
@@ -85,7 +87,10 @@ class Pruning:
                 kept.setdefault(cache, []).append((self._keys[node], key.digest, ends[node]))
         self._noted.clear()
         for cache, plans in kept.items():
-            cache.keep_plans(plans)
+            try:
+                cache.keep_plans(plans)
+            except Exception as error:  # the run has its value; the next one looks nodes up
+                _log.warning("which entries nodes have cannot be kept: %s", error)
 
     # -- what caches know -----------------------------------------------------------------------
 
