@@ -23,7 +23,7 @@ from cascade.spec.caching import counting
 from cascade.spec.digest import Digester, digest
 
 _THOROUGH = settings.get_current_profile_name() == "thorough"
-_COUNT = settings().max_examples if _THOROUGH else 20
+_COUNT = settings().max_examples if _THOROUGH else 12
 examples = settings(
     settings() if _THOROUGH else settings(derandomize=True, database=None),
     deadline=None,

@@ -108,7 +108,7 @@ def explain_cache(
     >>> cs.run(double(1), cache=cache)
     2
     >>> print(cs.explain_cache([double(1), double(2)], cache=cache))
-    double  hit       computed 0 µs ago
+    double  hit       computed ... ago
     double  computed  its argument 'n' changed
 
     Args:
