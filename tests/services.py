@@ -212,7 +212,7 @@ class Postgres:
         statements = [
             f"DELETE FROM cascade.{table}" if schema == "cascade" else f"DROP TABLE {table}"
             for schema, table in found
-            if table != "meta"
+            if table not in ("meta", "cache_meta")
         ]
         if ("cascade", "meta") in found:
             version = self._cleaner.execute("SELECT value FROM cascade.meta").fetchall()

@@ -111,12 +111,20 @@ class Build:
         resources: To be registered with the engine.
     """
 
-    def __init__(self, program: Program, cs: ModuleType) -> None:
+    def __init__(self, program: Program, cs: ModuleType, cache: Any = None) -> None:
+        """Begin to make a program.
+
+        Args:
+            program: The program.
+            cs: What it is made with.
+            cache: A cache that all tasks declare; by default a new one for those that say so.
+        """
         self.cs: Any = cs
+        self._all_cached = cache is not None
         self.log: list[tuple[str, str]] = []
         self.opened: list[str] = []
         self.closed: list[str] = []
-        self._cache = cs.LRUCache()
+        self._cache = cs.LRUCache() if cache is None else cache
         self._lock = threading.Lock()
         self._tried: Counter[tuple[str, str]] = Counter()
         #: Entries of the log → how many of these calls failed for a first time, as ``Tries`` say.
@@ -253,7 +261,8 @@ class Build:
         function = _awaiting(self._shaped(job.signature, act), job.pauses)
         # On a machine that is busy, anything may seem to block.
         blocks = job.pauses is not None
-        options = {**job.options, "cache": self._cache} if job.cached else job.options
+        is_cached = job.cached or self._all_cached
+        options = {**job.options, "cache": self._cache} if is_cached else job.options
         make = self.cs.task(name=label, mode=job.mode, nout=job.nout, may_block=blocks, **options)
         return make(function)
 

@@ -20,6 +20,7 @@ FAULTY = Blueprint([Call(abs, Register(0), [Register(1)])], 2)
 ANSWERS = {
     "dry_run": lambda: cs.dry_run(load()),
     "explain": lambda: cs.explain(load),
+    "explain_cache": lambda: cs.explain_cache(load()),
     "verify": lambda: cs.verify(FAULTY),
     "visualize": lambda: cs.visualize(load()),
 }

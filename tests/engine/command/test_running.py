@@ -362,3 +362,16 @@ def test_an_unknown_executor_is_refused(cascade):
 
     assert outcome.code == 2
     assert '"threads", "process"' in " ".join(outcome.err.split())
+
+
+def test_a_program_that_imports_pydantic_has_the_same_options(cascade, tmp_path):
+    """The command line's library then validates the arguments of the command."""
+    path = tmp_path / "with_pydantic.py"
+    path.write_text(
+        "import pydantic\nimport cascade as cs\n"
+        "@cs.task\ndef same(value): return value\n"
+        "target = same([cs.Param('strict', True, type=bool), cs.Param('n', 3, type=int)])\n"
+    )
+
+    assert cascade("run", f"{path}:target").out == "[True, 3]\n"
+    assert cascade("run", f"{path}:target", "--no-strict", "--n", "4").out == "[False, 4]\n"

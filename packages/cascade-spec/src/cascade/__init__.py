@@ -8,6 +8,8 @@ missing layer raises an AttributeError with the package to install.
 TYPE_CHECKING = False  # type checkers read it as True; importing typing would cost 7 ms
 if TYPE_CHECKING:
     from cascade import testing as testing
+    from cascade.adapters.cache.by_code import ByCode as ByCode
+    from cascade.adapters.cache.explaining import explain_cache as explain_cache
     from cascade.adapters.cache.files import FileExists as FileExists
     from cascade.adapters.cache.lru import LRUCache as LRUCache
     from cascade.adapters.executors.futures import FuturesExecutor as FuturesExecutor
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from cascade.spec.checkpoints import checkpoint as checkpoint
     from cascade.spec.digest import digestible as digestible
     from cascade.spec.errors import CascadeError as CascadeError
+    from cascade.spec.file_content import FileContent as FileContent
     from cascade.spec.kept_calls import idempotency_key as idempotency_key
     from cascade.spec.kept_calls import transaction as transaction
     from cascade.spec.lazy_types import LazyResult as LazyResult
@@ -79,6 +82,8 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "testing": "cascade-engine",
     }
     _PUBLIC = {
+        "adapters.cache.by_code": ("ByCode",),
+        "adapters.cache.explaining": ("explain_cache",),
         "adapters.cache.files": ("FileExists",),
         "adapters.cache.lru": ("LRUCache",),
         "adapters.executors.futures": ("FuturesExecutor",),
@@ -109,6 +114,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "spec.checkpoints": ("checkpoint",),
         "spec.digest": ("digestible",),
         "spec.errors": ("CascadeError",),
+        "spec.file_content": ("FileContent",),
         "spec.kept_calls": ("idempotency_key", "transaction"),
         "spec.lazy_types": ("LazyResult", "gather"),
         "spec.operators": ("eq", "ne", "not_"),

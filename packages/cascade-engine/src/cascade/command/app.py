@@ -32,12 +32,13 @@ COMMANDS = {
     "graph": ("cascade.command.views:graph", "Draw a target, for Mermaid or Graphviz."),
     "explain": (
         "cascade.command.views:explain",
-        "Show the VM tier of each task, and why.",
+        "Show the VM tier of each task, or what a cache has.",
     ),
     "disassemble": (
         "cascade.command.views:disassemble",
         "List the compiled instructions of a target.",
     ),
+    "cache": ("cascade.command.caches:cache", "Inspect and clear the cache of pure tasks."),
     "work": ("cascade.command.working:work", "Execute the durable runs of a store."),
     "runs": ("cascade.command.runs:runs", "List, inspect and steer durable runs."),
     "status": ("cascade.command.watching:status", "Show the connected engines."),

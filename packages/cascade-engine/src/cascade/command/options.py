@@ -72,7 +72,9 @@ class Option(NamedTuple):
             "show_default": False if default is MISSING or default is None else _shown(default),
         }
         if self.reading.convert is bool:
-            hint: Any = bool
+            # With None if it may be left out, which is its default: in a program that has imported
+            # pydantic the arguments are validated.
+            hint: Any = bool if required else bool | None
             settings = Parameter(negative=f"--no-{self.flag[2:]}", **common)
         else:
             hint = Any

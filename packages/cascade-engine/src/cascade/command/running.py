@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import UNSET, App, Group, Parameter
 
+from cascade.command.caches import cache_of, pairs
 from cascade.command.connecting import Connect, RunBroker, plane_of
 from cascade.command.failures import UsageError
 from cascade.command.stores import StoreUrl, opened, signing_key
@@ -123,6 +124,14 @@ class Flags:
         ),
     ] = None
     store: StoreUrl = None
+    cache: Annotated[
+        str | None,
+        Parameter(
+            metavar="URL",
+            help="Keep the values of pure tasks in this cache, such as sqlite:///cache.db. "
+            "Left out: CASCADE_CACHE.",
+        ),
+    ] = None
     json: Annotated[Flag, Parameter(help="Print the value as one line of JSON.")] = False
 
     @property
@@ -157,7 +166,7 @@ def run(
     from cascade.command.targets import find
 
     found = find(target)
-    _run(found, found.lazy(), _pairs(flags.param), flags)
+    _run(found, found.lazy(), pairs(flags.param), flags)
 
 
 def run_of(arguments: Sequence[str]) -> App:
@@ -205,7 +214,7 @@ def _with_options(
     """``run`` for a known target: a function whose signature includes the target's options."""
 
     def command(_name: str, /, *, flags: Flags = Flags(), **given: Any) -> None:
-        params = _pairs(flags.param)
+        params = dict(pairs(flags.param))
         for option in options:
             if option.name in params:
                 raise UsageError(f"--param {option.name} has an option of its own: {option.flag}")
@@ -236,14 +245,6 @@ def _reads(lazy: LazyResult[Any]) -> str:
     return f"It reads {names} from the environment." if names else ""
 
 
-def _pairs(given: Sequence[str]) -> dict[str, Any]:
-    pairs = {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"--param takes NAME=VALUE, but got {text!r}")
-        pairs[name] = value
-    return pairs
 
 
 def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags: Flags) -> None:
@@ -265,6 +266,7 @@ def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags
                 capacities=capacities,
                 executor="process" if flags.executor == "process" else None,
                 store=there,
+                cache=cache_of(flags.cache),
                 signing_key=signing_key(),
             ) as engine,
             plane_of(engine, flags.connect, flags.broker),

@@ -102,11 +102,47 @@ def graph(
         write(text, output)
 
 
-def explain(target: TargetName, /, *, json: AsJson = False) -> None:
+def explain(
+    target: TargetName,
+    /,
+    *,
+    cache: Annotated[
+        bool,
+        Parameter(
+            help="Show instead which nodes are hits of a cache, and what has changed for the "
+            "others.",
+            show_default=False,
+        ),
+    ] = False,
+    store: Annotated[
+        str | None,
+        Parameter(
+            metavar="URL",
+            help="With --cache: that of pure tasks, such as sqlite:///cache.db. Left out: "
+            "CASCADE_CACHE.",
+        ),
+    ] = None,
+    param: Annotated[
+        tuple[str, ...],
+        Parameter(
+            metavar="NAME=VALUE",
+            help="With --cache: a parameter of the run; may be repeated.",
+            show_default=False,
+        ),
+    ] = (),
+    json: AsJson = False,
+) -> None:
     """Show the virtual machine's tier of each task, and the reasons against better ones.
 
     Nothing is run.
     """
+    if cache:
+        from cascade.command.caches import show_explanation
+
+        show_explanation(target, param, store, json)
+        return
+    if store is not None or param:
+        raise UsageError("--store and --param are for explain --cache")
     from dataclasses import asdict
 
     from cascade.command.output import show, show_json

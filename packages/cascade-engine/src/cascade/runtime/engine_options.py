@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from cascade.runtime.loops.tiers import Tier
     from cascade.runtime.telemetry.levels import LogLevel
     from cascade.runtime.telemetry.lines import LogFormat
-    from cascade.spec.protocols import Executor, Solver, StateBackend, TaskExecutor
+    from cascade.spec.caching import CachePolicy
+    from cascade.spec.protocols import (
+        CacheBackend,
+        Executor,
+        Solver,
+        StateBackend,
+        TaskExecutor,
+    )
     from cascade.spec.resource import ResourceDefinition
     from cascade.spec.run_store import RunStore
 
@@ -38,6 +45,7 @@ class EngineOptions(TypedDict, total=False):
     state_backend: StateBackend | None
     resources: Iterable[ResourceDefinition[Any]]
     capacities: Capacities | Mapping[str, float] | None
+    cache: CachePolicy | CacheBackend | str | None
     tier: Tier
     teardown_timeout: float
     step_interval: float
@@ -81,6 +89,8 @@ class EngineSettings:
         capacities: The amount of each capacity that ``with_capacity`` takes, by name; or a
             Capacities that several engines share, and with a store several processes. None by
             default.
+        cache: The cache of all calls of tasks with ``pure=True``: a policy such as ``cs.ByCode``,
+            the URL of a ByCode (``"sqlite:///cache.db"``), or a backend; see ``with_cache``.
         tier: How compiled loops make steps; see ``VirtualMachine``.
         teardown_timeout: Seconds that closing a resource may take, unless the resource has a
             ``teardown_timeout`` of its own. A teardown that takes longer is cancelled or, on a
@@ -112,6 +122,7 @@ class EngineSettings:
     state_backend: StateBackend | None = None
     resources: Iterable[ResourceDefinition[Any]] = ()
     capacities: Capacities | Mapping[str, float] | None = None
+    cache: CachePolicy | CacheBackend | str | None = None
     tier: Tier = "auto"
     teardown_timeout: float = TEARDOWN_TIMEOUT
     step_interval: float = STEP_INTERVAL

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cascade.runtime.execution.registry import BlueprintRegistry
     from cascade.runtime.resources.container import ResourceContainer
     from cascade.runtime.semantics.recording import Record
+    from cascade.spec.caching import CachePolicy
     from cascade.spec.protocols import Executor
 
 
@@ -43,6 +44,7 @@ class EngineParts:
         patience: The targets for which short waits pay; None for no such waits.
         step_interval: Seconds between two StepsMade events, at least.
         constraints: The present rules, with their capacities; none by default.
+        cache: That of tasks with ``pure=True``; None for no cache.
         early: The spare asyncio tasks of the event loop; None without an engine.
         elsewhere: Makes calls in other processes.
     """
@@ -58,5 +60,6 @@ class EngineParts:
     patience: Patience | None = None
     step_interval: float = STEP_INTERVAL
     constraints: ConstraintManager = field(default_factory=_unlimited)
+    cache: CachePolicy | None = None
     early: EarlyTasks | None = None
     elsewhere: Elsewhere = field(default_factory=Elsewhere)

@@ -75,6 +75,8 @@ class Lending:
         self._bus = bus
         self._constraints = constraints
         self._step_interval = made.step_interval
+        self._cache = engines_cache(made.cache)
+        self._owns_cache = isinstance(made.cache, str)
         self.abandoned = AbandonedCalls()
         self.container = ResourceContainer(bus, made.teardown_timeout, self.abandoned)
         self.blueprints = BlueprintRegistry()
@@ -113,6 +115,7 @@ class Lending:
             patience=self._patience,
             step_interval=self._step_interval,
             constraints=self._constraints,
+            cache=self._cache,
             early=EarlyTasks(loop, monitor),
             elsewhere=self.elsewhere,
         )
@@ -126,6 +129,8 @@ class Lending:
             monitor.close()
         if self._owns_threads:
             self._threads.shutdown(wait=False)
+        if self._owns_cache:
+            self._cache.close()
 
     def _threads_of(self, loop: asyncio.AbstractEventLoop) -> Executor:
         """In virtual time plain functions run inline, unless the engine was given threads."""
@@ -137,6 +142,23 @@ class Lending:
         if thread not in self._monitors:
             self._monitors[thread] = BlockingMonitor(_tell_of_blocking)
         return self._monitors[thread]
+
+
+def engines_cache(cache: Any) -> Any:
+    """The policy of an engine's option ``cache``.
+
+    Raises:
+        ArgumentError: It is no cache.
+    """
+    if cache is None:
+        return None
+    if isinstance(cache, str):
+        from cascade.adapters.cache.by_code import ByCode
+
+        return ByCode(cache)
+    from cascade.spec.caching import cache_policy
+
+    return cache_policy(cache, None, (), "")
 
 
 def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:

@@ -105,6 +105,8 @@ class Run(RunEvents):
         self.blueprints = lent.blueprints
         self.constraints = lent.constraints
         self.record = lent.record
+        #: That of tasks with ``pure=True``; None for no cache.
+        self.cache = lent.cache
         #: What a durable run knows; None without a store.
         self.journal: Journal | None = None
         self._lent = lent

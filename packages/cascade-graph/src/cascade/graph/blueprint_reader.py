@@ -15,6 +15,7 @@ from cascade.graph.serialize import KINDS, read_nodes
 from cascade.graph.values import (
     BUILTIN_CONTAINERS,
     ValueReader,
+    cache_in,
     operator_at,
     told,
 )
@@ -142,9 +143,11 @@ def _read_calls(
     if every is not None and every is not False and not is_number(every, 0):
         raise ValueError(f"its checkpoint is {short(every)}, but must be false or a number ≥ 0")
     checkpoint = inf if every is False else every
-    if not (retry or timeout or catches or capacities or priority or every is not None):
+    cache = cache_in(body)
+    given = retry or timeout or cache or catches or capacities or priority
+    if not given and every is None:
         return PLAIN_CALLS
-    calls = CallPolicies(retry, timeout, None, catches, priority=priority, checkpoint=checkpoint)
+    calls = CallPolicies(retry, timeout, cache, catches, priority=priority, checkpoint=checkpoint)
     return calls.with_capacities(capacities)
 
 

@@ -23,7 +23,7 @@ from cascade.spec.lazy_types import LazyResult, gathered
 from cascade.spec.mapping import MapPlan, expand
 from cascade.spec.operation import FallbackOperation
 from cascade.spec.params import Source
-from cascade.spec.policies import PLAIN_CALLS, CallPolicies
+from cascade.spec.policies import ENGINES_CACHE, PLAIN_CALLS, CallPolicies
 from cascade.spec.routing import Routes, choose
 from cascade.spec.task import Task
 from cascade.spec.wording import short
@@ -225,7 +225,7 @@ class _CallWriter(_Writer):
         return [[self.value(key), writer.value(route)] for key, route in routes.by_key.items()]
 
     def calls(self, calls: CallPolicies) -> dict[str, Any]:
-        if calls.cache is not None:
+        if calls.cache is not None and calls.cache is not ENGINES_CACHE:  # which tasks declare
             self.refuse(
                 f"its cache {short(calls.cache)}; send the graph without it, by to_json(), and "
                 "set it on the lazy value that from_json() returns"

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import importlib
 import importlib.util
 import sys
 from collections import deque
@@ -37,10 +38,11 @@ from types import (
     WrapperDescriptorType,
 )
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
-from cascade.graph.bytecode import Import, lookups, meaning
 from cascade.graph.guards import Guards
 from cascade.graph.libraries import is_library, top_of, version_of, wrapped_by
+from cascade.spec.bytecode import Import, lookups, meaning
 from cascade.spec.digest import SIZE, UndigestibleError, digest
 from cascade.spec.encodings import ATOMS
 from cascade.spec.operation import Operation
@@ -55,6 +57,8 @@ _CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque, MappingProxyType
 _MOST: Final = 10_000
 _METHODS: Final = (FunctionType, classmethod, staticmethod, functools.cached_property, property)
 _CODE: Final = (FunctionType, MethodType, type, functools.partial, Operation)
+#: Function or class → its code, with the guards of what was read for it.
+_kept: WeakKeyDictionary[Any, tuple[CodeHash, Guards]] = WeakKeyDictionary()
 
 
 class CodeHash(NamedTuple):
@@ -85,13 +89,41 @@ def code_hash(task: Task[..., Any]) -> CodeHash:
     if kept is not None and kept[1].hold():
         return kept[0]
     walk = _Walk(top_of(getattr(task.func, "__module__", None)))
-    found = walk.hash(task)
+    found = walk.hash(name_of(task), task.func)
     task.derived["code"] = found, walk.guards
     return found
 
 
+def code_of(thing: FunctionType | type) -> CodeHash:
+    """The same for a function or class, as of an argument, at the same cost."""
+    kept = _kept.get(thing)
+    if kept is not None and kept[1].hold():
+        return kept[0]
+    walk = _Walk(top_of(thing.__module__))
+    found = walk.hash(name_of(thing), thing)
+    _kept[thing] = found, walk.guards
+    return found
+
+
+class Difference(NamedTuple):
+    """A component that differs between two hashes, as "helpers:scale", "changed", its users."""
+
+    name: str
+    what: str
+    path: str
+
+    def __str__(self) -> str:
+        used = f", used by {self.path}" if self.path else ""
+        return f"{self.name} {self.what}{used}"
+
+
 def changes(old: CodeHash, new: CodeHash) -> list[str]:
     """What differs between two hashes, as "helpers.scale changed, used by clean -> Model.fit"."""
+    return [*map(str, differences(old, new))]
+
+
+def differences(old: CodeHash, new: CodeHash) -> list[Difference]:
+    """The components that differ between two hashes."""
     found = []
     for name in sorted(old.components.keys() | new.components.keys()):
         before, now = old.components.get(name), new.components.get(name)
@@ -101,7 +133,7 @@ def changes(old: CodeHash, new: CodeHash) -> list[str]:
         if before is not None and now is not None and "==" in now:
             what = f"was {before.rpartition('==')[2]} and is {now.rpartition('==')[2]}"
         path = _path(name, old.users if now is None else new.users)
-        found.append(f"{name} {what}" + (f", used by {path}" if path else ""))
+        found.append(Difference(name, what, path))
     return found
 
 
@@ -133,8 +165,8 @@ class _Walk:
         #: Values to look at: a name, the value, and the name of its user.
         self._todo: list[tuple[str, Any, str]] = []
 
-    def hash(self, task: Task[..., Any]) -> CodeHash:
-        self._todo.append((name_of(task), task.func, ""))
+    def hash(self, name: str, value: Any) -> CodeHash:
+        self._todo.append((name, value, ""))
         while self._todo:
             self._follow(*self._todo.pop())
         parts = repr(sorted(self._components.items())).encode("utf-8", "surrogatepass")
@@ -254,7 +286,7 @@ class _Walk:
         if self._is_library(name):
             self._library(name, user)
             return
-        module = sys.modules.get(name)
+        module = _imported(name)
         if module is None:
             self._lost(f"module {name}", "imported later", user)
             return
@@ -351,6 +383,18 @@ class _Walk:
         self._untracked[name] = kind
         self._components[f"{name} (type)"] = kind
         self._users.setdefault(name, user)
+
+
+def _imported(name: str) -> Any:
+    """A module of the user's; None if it cannot be imported.
+
+    The function imports it anyway, when it is called. Without it, a later change of the module
+    would go unnoticed until then.
+    """
+    try:
+        return sys.modules.get(name) or importlib.import_module(name)
+    except Exception:
+        return None
 
 
 def _name(thing: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
+from cascade.spec.policies import ENGINES_CACHE
 from cascade.spec.wording import short, visible
 
 
@@ -63,7 +64,7 @@ def _instruction(call: Call) -> str:
         text += f"  after {', '.join(map(_operand, call.after))}"
     policies = call.policies
     if policies.cache is not None:
-        text += "  cached"
+        text += "  pure" if policies.cache is ENGINES_CACHE else "  cached"
     if policies.retry is not None:
         text += f"  retry {policies.retry.max_attempts}"
     if policies.timeout is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import sys
 import sysconfig
 from types import ModuleType
@@ -62,12 +63,29 @@ def _places_of_libraries() -> tuple[str, ...]:
     return tuple({paths["purelib"], paths["platlib"]})
 
 
-@functools.cache
+#: Package → whether it is installed, of those that were found.
+_installed: dict[str, bool] = {}
+
+
 def _is_installed(top: str) -> bool:
-    """Whether a package lies where installers put them."""
+    """Whether a package lies where installers put them; it need not be imported."""
+    known = _installed.get(top)
+    if known is None:
+        places = _places_of(top)
+        known = any(str(place).startswith(_places_of_libraries()) for place in places)
+        if places:
+            _installed[top] = known
+    return known
+
+
+def _places_of(top: str) -> list[object]:
+    """The files or folders of a package; none if it is not there, or was made by a program."""
     module = sys.modules.get(top)
-    if not isinstance(module, ModuleType):
-        return False
-    scope = vars(module)
-    places = [*(scope.get("__path__") or ()), scope.get("__file__") or ""]
-    return any(str(place).startswith(_places_of_libraries()) for place in places)
+    if isinstance(module, ModuleType):
+        scope = vars(module)
+        return [*(scope.get("__path__") or ()), scope.get("__file__") or ""]
+    try:
+        spec = importlib.util.find_spec(top)  # finds it, without executing anything of it
+    except (ImportError, ValueError):
+        return []
+    return [] if spec is None else [*(spec.submodule_search_locations or ()), spec.origin or ""]

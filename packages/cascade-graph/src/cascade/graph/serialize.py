@@ -37,6 +37,7 @@ from cascade.graph.values import (
     OPERATOR_NAMES,
     ValueReader,
     ValueWriter,
+    cache_in,
     operator_at,
     told,
 )
@@ -336,6 +337,9 @@ def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
         lazy._policies.calls = PLAIN_CALLS
     if len(node) == len(_CALL) and node.keys() == _CALL:  # most nodes
         return lazy
+    cache = cache_in(node)
+    if cache is not None:
+        lazy.with_cache(cache)
     for condition in node.get("if", ()):
         lazy.run_if(reader.earlier(condition))
     if "retry" in node:

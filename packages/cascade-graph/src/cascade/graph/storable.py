@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 from cascade.graph.leaves import leaf_of
-from cascade.graph.references import Resolver
+from cascade.graph.library_values import FORMS, LIBRARIES, form_of
+from cascade.graph.references import Resolver, reference_to
 from cascade.spec.errors import DefinitionError, SerializationError
+from cascade.spec.file_content import FileContent
 from cascade.spec.wording import name_of, short
 
 T = TypeVar("T")
@@ -58,10 +60,11 @@ def storable(
     """Let durable runs store the objects of a class.
 
     Plain data, the standard library's value types, enumerations, namedtuples and dataclasses are
-    stored without it.
+    stored without it; so are arrays of numpy, frames and series of pandas and polars, models of
+    pydantic, and ``cs.FileContent``.
 
     As a decorator it stores the attributes, as ``copy`` does (``__getstate__``), and makes objects
-    without ``__init__``. That fits ordinary classes, attrs classes and pydantic models.
+    without ``__init__``. That fits ordinary classes and attrs classes.
 
     >>> @storable
     ... class Cart:
@@ -70,9 +73,9 @@ def storable(
     With two functions, it fits a class that you have not written:
 
     >>> storable(                                              # doctest: +SKIP
-    ...     np.ndarray,
-    ...     lambda array: (array.dtype.str, array.shape, array.tobytes()),
-    ...     lambda parts: np.frombuffer(parts[2], parts[0]).reshape(parts[1]).copy(),
+    ...     torch.Tensor,
+    ...     lambda tensor: tensor.numpy(),
+    ...     lambda array: torch.from_numpy(array),
     ... )
 
     Objects of exactly this class are stored; a subclass is registered by itself. Register classes
@@ -124,8 +127,15 @@ def _registered(kind: Any, dump: Any, load: Any, name: Any, home: str) -> Any:
 
 
 def storable_of(kind: type) -> Storable | None:
-    """The registration of exactly this class."""
-    return _by_kind.get(kind)
+    """The registration of exactly this class; also of one that needs none."""
+    found = _by_kind.get(kind)
+    if found is None and kind not in _BUILTIN:
+        name = form_of(kind)
+        if name is not None:
+            return _of_library(name, kind)
+        if _is_model(kind) and reference_to(kind) is not None:
+            return _registered_model(kind)
+    return found
 
 
 def find_storable(name: Any, home: Any, resolver: Resolver) -> Storable:
@@ -138,14 +148,43 @@ def find_storable(name: Any, home: Any, resolver: Resolver) -> Storable:
     """
     if type(name) is not str or type(home) is not str:
         raise TypeError(f"{short(name)} and {short(home)} are not two names")
+    if name in FORMS and home in LIBRARIES:
+        return _of_library(name)
     if name not in _by_name:
-        resolver.module(name, home)
+        _find_model(name, resolver.module(name, home))
     if name not in _by_name:
         raise SerializationError(
             f"no class is stored as {name!r} in this process; the module {home!r} registered it "
             "with cs.storable when it was written"
         )
     return _by_name[name]
+
+
+def _of_library(name: str, kind: type = object) -> Storable:
+    form = FORMS[name]
+    return Storable(kind, name, name.partition(":")[0], form.dump, form.load)
+
+
+def _is_model(kind: type) -> bool:
+    """Whether it is the class of a pydantic model."""
+    pydantic = sys.modules.get("pydantic")
+    base = getattr(pydantic, "BaseModel", None)
+    return isinstance(base, type) and issubclass(kind, base)
+
+
+def _registered_model(kind: type) -> Storable:
+    name = name_of(kind)
+    made = Storable(kind, name, kind.__module__, _state_of, _maker(kind))
+    return _by_name.setdefault(name, made) if _by_name.get(name) is None else made
+
+
+def _find_model(name: str, module: Any) -> None:
+    """Register the pydantic model with this name in a module that was just imported."""
+    found = module
+    for part in name.partition(":")[2].split("."):
+        found = vars(found).get(part) if hasattr(found, "__dict__") else None
+    if isinstance(found, type) and _is_model(found) and name_of(found) == name:
+        _registered_model(found)
 
 
 def _state_of(value: Any) -> Any:
@@ -166,3 +205,17 @@ def _maker(kind: type) -> Callable[[Any], Any]:
         return made
 
     return load
+
+
+def _file(parts: Any) -> FileContent:
+    path, _digest = parts
+    return FileContent(path)
+
+
+_by_kind[FileContent] = _by_name["cascade:FileContent"] = Storable(
+    FileContent,
+    "cascade:FileContent",
+    __name__,
+    lambda file: [file.__fspath__(), file.digest().hex()],
+    _file,
+)

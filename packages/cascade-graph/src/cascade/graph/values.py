@@ -23,12 +23,13 @@ from cascade.graph.references import (
     reference_to_delay,
 )
 from cascade.spec.blueprint import Literal
+from cascade.spec.caching import CachePolicy
 from cascade.spec.digest import SIZE
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.logic import invert
 from cascade.spec.params import MISSING, Env, Param, Source
-from cascade.spec.policies import CallPolicies
+from cascade.spec.policies import ENGINES_CACHE, CallPolicies
 from cascade.spec.resource import Inject, inject
 from cascade.spec.retry import Retry
 from cascade.spec.task import Task
@@ -116,11 +117,11 @@ class ValueWriter(FormWriter):
         return body if default is MISSING else {**body, "default": self.value(default)}
 
     def calls(self, calls: CallPolicies) -> dict[str, Any]:
-        if calls.cache is not None:
+        if calls.cache is not None and calls.cache is not ENGINES_CACHE:  # which tasks declare
             self.refuse(
                 f"its cache {short(calls.cache)}; set it on the lazy value that from_json() returns"
             )
-        body: dict[str, Any] = {}
+        body: dict[str, Any] = {} if calls.cache is None else {"cache": "engine"}
         if calls.retry is not None:
             body["retry"] = self._retry(calls.retry)
         if calls.timeout is not None:
@@ -236,6 +237,14 @@ class ValueReader(FormReader):
             # Bypasses the check in Param, which would call the type.
             source.default = self.constant(body["default"])
         return source
+
+
+def cache_in(body: Mapping[str, Any]) -> CachePolicy | None:
+    """The cache of a node or instruction: that of its engine, or none."""
+    name = body.get("cache")
+    if name not in (None, "engine"):
+        raise ValueError(f"its cache is {short(name)}, but only the engine's can be written")
+    return None if name is None else ENGINES_CACHE
 
 
 def operator_at(name: Any) -> Callable[..., Any]:

@@ -8,9 +8,10 @@ node costs a third of its cost in ``build_graph``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Any, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 from cascade.graph.build import build_graph, inputs_of
 from cascade.spec.lazy_types import LazyResult
@@ -27,6 +28,7 @@ class Several(list[LazyResult[Any]]):
 Users: TypeAlias = LazyResult[Any] | Several
 
 _NUMBER = attrgetter("number")
+_NONE_DONE: Final[Mapping[LazyResult[Any], Any]] = MappingProxyType({})
 
 
 class Wiring:
@@ -43,10 +45,14 @@ class Wiring:
         kept: Nodes whose values are kept for the whole run.
         tasks: The tasks that are called.
         ranked: Whether any node has a priority.
+        done: Nodes that have their values before the run begins, and need no inputs.
+        cached: Whether any node has a cache.
         hiding: Maps, routers, fallbacks: they continue as lazy values that are not their inputs.
     """
 
     __slots__ = (
+        "cached",
+        "done",
         "hiding",
         "kept",
         "outside",
@@ -70,6 +76,8 @@ class Wiring:
         self.tasks: set[Operation] = set()
         self.hiding: list[LazyResult[Any]] = []
         self.ranked = False
+        self.cached = False
+        self.done: Mapping[LazyResult[Any], Any] = _NONE_DONE
 
     def nodes(self) -> list[LazyResult[Any]]:
         """All nodes except those outside, in no particular order."""
@@ -109,6 +117,8 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
                 wiring.special.append(lazy)
             policies = lazy._policies
             if policies is not None:
+                if policies.calls.cache is not None:
+                    wiring.cached = True
                 if policies.calls.priority:
                     wiring.ranked = True
                 if policies.keeps:

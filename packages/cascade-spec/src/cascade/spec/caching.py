@@ -4,20 +4,26 @@ A cache belongs to a node as a whole. Its key is made from the node's first argu
 the final one, after all tail calls and continuations. Failures and skips are never kept. A
 CachePolicy makes the keys, a CacheBackend keeps the values.
 
-Keys are for one process: types, functions and other objects without a digest are part of them.
+``ByArguments`` makes keys of the task's own code and the content of its arguments: 16 bytes, the
+same in every process. Only if an object without content is among them, the key is a tuple that
+holds this object, for use in this process. ``cs.ByCode`` makes keys of all code that a task can
+call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from hashlib import blake2b
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
 
 from cascade.spec.checks import is_number
-from cascade.spec.digest import UndigestibleError, key_of
+from cascade.spec.digest import SIZE, Digester, UndigestibleError, digest
+from cascade.spec.digest_places import place_of_fault
+from cascade.spec.encodings import ATOMS
 from cascade.spec.errors import ArgumentError
 from cascade.spec.protocols import CacheBackend
-from cascade.spec.wording import short
+from cascade.spec.wording import name_of, short
 
 if TYPE_CHECKING:
     from cascade.spec.task import Task
@@ -54,6 +60,35 @@ class CachePolicy(Protocol):
         """Keep the node's value. The task may have changed the objects in ``arguments`` since."""
 
 
+class PlannedCache(Protocol):
+    """A cache that knows the values of nodes before a run, by their plan keys.
+
+    A policy has one as its attribute ``plans``, or has no such attribute, or None. Plan keys are in
+    ``cascade.graph.plan_keys``. A *plan* is what ``find_plans`` gives for one: an object with the
+    attributes ``key`` (of the entry) and ``expires`` (seconds since the epoch, or None).
+    """
+
+    @property
+    def ignored(self) -> frozenset[str]:
+        """Parameters that do not count."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether entries never end."""
+
+    def head(self, task: Task[..., Any]) -> bytes:
+        """What the plan keys of a task's calls begin with: its code."""
+
+    def find_plans(self, plans: Collection[bytes]) -> Mapping[bytes, Any]:
+        """Plan key → plan, for the nodes that have an entry."""
+
+    def load_plan(self, plan: Any) -> tuple[bool, Any]:
+        """(True, the value of the entry), or (False, None) if it is gone."""
+
+    def keep_plans(self, plans: Iterable[tuple[bytes, bytes, float | None]]) -> None:
+        """Note the entries of nodes: plan key, digest of the key, and end."""
+
+
 class ByArguments:
     """Keys made of the task and its arguments, compared by type and value.
 
@@ -62,10 +97,13 @@ class ByArguments:
       of its own equals only itself, even after it has changed.
     - Of a resource only the name counts.
 
-    Functions that were defined twice with the same code, name and module are one task. A function
-    with a closure, and any other callable, equals only itself. Everything else that a task reads
-    (globals, closure variables, files, functions it calls) is not in the key: change ``version``
-    when that changes.
+    Functions that were defined twice with the same code, name and module are one task, if the
+    variables of their closures are numbers and texts. A function with other variables, and any
+    other callable, equals only itself. Everything else that a task reads (globals, files, functions
+    it calls) is not in the key: change ``version`` when that changes, or use ``cs.ByCode``.
+
+    A key is 16 bytes, the same in every process, unless an object without content is among the
+    arguments; see ``cascade.spec.digest``. A backend may therefore be shared by processes.
 
     A hit gives the same object that was kept, so a task that changes its inputs in place changes it
     for all users. Keys keep objects without a digest alive. Two policies are equal if they have the
@@ -87,8 +125,8 @@ class ByArguments:
     Attributes:
         backend: As above.
 
-    Cost of a key: about a microsecond plus 0.3 per argument; 0.03 per element of a list, tuple or
-    set whose elements have one plain type, 0.2 to 0.4 per element of other containers.
+    Cost of a key: about two microseconds plus 0.3 per argument; 0.03 per element of a list, tuple
+    or set whose elements have one plain type, 0.2 to 0.4 per element of other containers.
     """
 
     def __init__(
@@ -99,7 +137,7 @@ class ByArguments:
         ignore: Iterable[str] = (),
         version: str = "",
     ) -> None:
-        if not _is_backend(backend):
+        if not is_backend(backend):
             raise ArgumentError(
                 "ByArguments takes a CacheBackend, an object with get and put such as LRUCache(), "
                 f"but got {short(backend)}"
@@ -108,15 +146,9 @@ class ByArguments:
             raise ArgumentError(
                 f"ttl must be seconds > 0, or None for no limit, but is {short(ttl)}"
             )
-        if isinstance(ignore, str):
-            raise ArgumentError(
-                f"ignore takes names of parameters, but got one string\n"
-                f"    wrong:  ignore={short(ignore)}\n"
-                f"    right:  ignore={{{short(ignore)}}}"
-            )
+        self._ignored = check_ignore(ignore)
         self.backend = backend
         self._ttl = ttl
-        self._ignored = frozenset(ignore)
         self._version = version
         self._made_of = (id(backend), ttl, self._ignored, version)
         self._hash = hash(self._made_of)
@@ -130,19 +162,18 @@ class ByArguments:
         return self._hash
 
     def key(self, task: Task[..., Any], arguments: Mapping[str, Any]) -> Hashable:
-        parameters, parts, name = task.parameters, [], ""
-        if self._ignored or parameters.var_positional or parameters.var_keyword:
-            arguments = dict(self._counting(task, arguments))
+        writer, name = Digester([]), ""
+        writer.parts.append(_identity(task, self._version, writer))
+        arguments = counting(task, arguments, self._ignored)
         try:
             for name in sorted(arguments):
-                parts.append((name, key_of(arguments[name])))
+                writer.put(b"name", name.encode())
+                writer.write(arguments[name])
         except UndigestibleError as error:
-            raise ArgumentError(
-                f"task '{task.name}': the argument '{name}' cannot be part of a cache key: "
-                f"{error}; leave it out with ignore={{'{name}'}}, or give the node a "
-                "CachePolicy with a key() of your own"
-            ) from None
-        return (task.__module__, task.__qualname__, self._version, _identity(task), *parts)
+            place = place_of_fault(arguments[name], is_faulty)
+            raise unfit(task, name, place, error) from None
+        content = blake2b(b"".join(writer.parts), digest_size=SIZE).digest()
+        return (content, *writer.objects) if writer.objects else content
 
     def load(self, key: Any, arguments: Mapping[str, Any]) -> tuple[bool, Any]:
         return self.backend.get(key)
@@ -150,17 +181,57 @@ class ByArguments:
     def save(self, key: Any, arguments: Mapping[str, Any], value: Any) -> None:
         self.backend.put(key, value, self._ttl)
 
-    def _counting(
-        self, task: Task[..., Any], arguments: Mapping[str, Any]
-    ) -> Iterable[tuple[str, Any]]:
-        """The arguments that are part of the key; names are unique, so that they can be sorted."""
-        surplus = (task.parameters.var_positional, task.parameters.var_keyword)
-        for name, value in arguments.items():
-            if name == task.parameters.var_keyword and self._ignored:
-                value = {n: v for n, v in value.items() if n not in self._ignored}
-            if name in self._ignored or (name in surplus and not value):
-                continue  # a missing *args may also be an empty tuple
-            yield name, value
+
+def check_ignore(ignore: Iterable[str]) -> frozenset[str]:
+    """The names of parameters to ignore.
+
+    Raises:
+        ArgumentError: ``ignore`` is one string, which would be taken as its letters.
+    """
+    if isinstance(ignore, str):
+        raise ArgumentError(
+            f"ignore takes names of parameters, but got one string\n"
+            f"    wrong:  ignore={short(ignore)}\n"
+            f"    right:  ignore={{{short(ignore)}}}"
+        )
+    return frozenset(ignore)
+
+
+def counting(
+    task: Task[..., Any], arguments: Mapping[str, Any], ignored: Collection[str]
+) -> Mapping[str, Any]:
+    """The arguments that are part of a key: not the ignored ones, nor empty surplus ones."""
+    parameters = task.parameters
+    if not (ignored or parameters.var_positional or parameters.var_keyword):
+        return arguments
+    surplus = (parameters.var_positional, parameters.var_keyword)
+    counted = {}
+    for name, value in arguments.items():
+        if name == parameters.var_keyword and ignored:
+            value = {n: v for n, v in value.items() if n not in ignored}
+        if name in ignored or (name in surplus and not value):
+            continue  # a missing *args may also be an empty tuple
+        counted[name] = value
+    return counted
+
+
+def is_faulty(value: Any) -> bool:
+    """Whether a part of an argument cannot be part of a key in this process."""
+    try:
+        Digester([]).write(value)
+    except UndigestibleError:
+        return True
+    return False
+
+
+def unfit(task: Task[..., Any], name: str, place: str, error: UndigestibleError) -> ArgumentError:
+    """The error for an argument that cannot be part of a key, because of its part at ``place``."""
+    at = f" (at {name}{place})" if place else ""
+    return ArgumentError(
+        f"task '{task.name}': the argument '{name}' cannot be part of a cache key: "
+        f"{error}{at}; leave it out with ignore={{'{name}'}}, or give the node a "
+        "CachePolicy with a key() of your own"
+    )
 
 
 def cache_policy(
@@ -172,7 +243,7 @@ def cache_policy(
         ArgumentError: ``cache`` is neither, an option is invalid, or a policy comes with options.
     """
     if not _is_policy(cache):
-        if not _is_backend(cache):
+        if not is_backend(cache):
             raise ArgumentError(
                 "a cache is a CacheBackend, with get and put, such as LRUCache(), or a "
                 "CachePolicy, with key, load and save, such as FileExists('out/{name}.csv'), "
@@ -193,7 +264,8 @@ def _is_policy(cache: Any) -> TypeGuard[CachePolicy]:
     return _has_methods(cache, "key", "load", "save")
 
 
-def _is_backend(cache: Any) -> TypeGuard[CacheBackend]:
+def is_backend(cache: Any) -> TypeGuard[CacheBackend]:
+    """Whether it has the methods of a CacheBackend."""
     return _has_methods(cache, "get", "put")
 
 
@@ -204,11 +276,19 @@ def _has_methods(cache: Any, *names: str) -> bool:
     return all(callable(getattr(cache, name, None)) for name in names)
 
 
-def _identity(task: Task[..., Any]) -> Hashable:
-    """A key that tells tasks of the same name apart."""
+def _identity(task: Task[..., Any], version: str, writer: Digester) -> bytes:
+    """What tells tasks of the same name apart: the code, or the callable itself."""
     func = task.func
-    if isinstance(func, FunctionType) and not func.__closure__:
-        return func.__code__  # equal for a function that is defined again, unless it was edited
+    if isinstance(func, FunctionType) and _is_plain(func):
+        known: tuple[Any, str, bytes] | None = task.derived.get("own code")
+        if known is None or known[0] is not func.__code__ or known[1] != version:
+            from cascade.spec.bytecode import meaning  # dis: 5 ms
+
+            found = digest((name_of(task), version, meaning(func.__code__)))
+            known = task.derived["own code"] = func.__code__, version, found
+        if not func.__closure__:
+            return known[2]
+        return digest([known[2], *(cell.cell_contents for cell in func.__closure__)])
     try:
         hash(func)
     except Exception as error:
@@ -217,4 +297,13 @@ def _identity(task: Task[..., Any]) -> Hashable:
             f"({error}), so it cannot be part of a cache key; make it hashable, or give the node "
             "a CachePolicy with a key() of your own"
         ) from None
-    return func
+    writer.put_object(func)
+    return digest((name_of(task), version))
+
+
+def _is_plain(func: FunctionType) -> bool:
+    """Whether its closure, if any, has numbers and texts only."""
+    try:
+        return all(type(cell.cell_contents) in ATOMS for cell in func.__closure__ or ())
+    except ValueError:  # a variable has no value yet
+        return False

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from cascade.spec.checks import check_priority, check_seconds, is_amount, is_count, no_amount
+from cascade.spec.checks import (
+    check_flag,
+    check_priority,
+    check_seconds,
+    is_amount,
+    is_count,
+    no_amount,
+)
 from cascade.spec.errors import ArgumentError, DefinitionError
-from cascade.spec.policies import PLAIN_CALLS, CallPolicies
+from cascade.spec.policies import ENGINES_CACHE, PLAIN_CALLS, CallPolicies
 from cascade.spec.retry import Retry
 from cascade.spec.wording import short
 
@@ -27,6 +34,7 @@ def declared_by(
     cache: CacheOption,
     capacities: Mapping[str, float] | None,
     priority: int,
+    pure: bool = False,
 ) -> CallPolicies:
     """The policies that these options of the task ``task`` mean.
 
@@ -34,7 +42,8 @@ def declared_by(
         DefinitionError: An option is invalid.
     """
     try:
-        return _declared(retry, timeout, cache, capacities, priority)
+        check_flag("pure", pure)
+        return _declared(retry, timeout, cache, capacities, priority, pure)
     except ArgumentError as error:
         raise DefinitionError(f"task '{task}': {error}") from None
 
@@ -45,14 +54,16 @@ def _declared(
     cache: CacheOption,
     capacities: Mapping[str, float] | None,
     priority: int,
+    pure: bool,
 ) -> CallPolicies:
     check_priority("priority", priority)
-    if retry is None and timeout is None and cache is None and capacities is None and not priority:
+    given = (retry, timeout, cache, capacities)
+    if not (priority or pure or any(option is not None for option in given)):
         return PLAIN_CALLS
     if timeout is not None:
         check_seconds("timeout", timeout)
         timeout = float(timeout)
-    policy = None
+    policy: CachePolicy | None = ENGINES_CACHE if pure else None
     if cache is not None:
         # Not at the top: see PolicyMethods.with_cache.
         from cascade.spec.caching import cache_policy

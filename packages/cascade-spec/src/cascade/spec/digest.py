@@ -9,12 +9,14 @@ process, the hash seed, the version of Python or the machine.
   moment in two time zones. ``nan`` is ``nan``.
 - The order of dicts and sets does not matter; that of an OrderedDict does.
 - A dataclass is known by its type and by the fields that its ``==`` compares.
+- Arrays of numpy, frames of pandas and polars, and models of pydantic are known by type and content
+  (``cascade.spec.library_digests``).
 - Types, members of enumerations, and functions and tasks that can be found by their name in a
   module are known by module and name.
 
 Your own class may have a method ``__cascade_digest__`` that returns the content of an object as
-plain data; use ``digestible`` for other people's classes. ``key_of`` also accepts objects without a
-digest, for keys that never leave the process.
+plain data; use ``digestible`` for other people's classes. A ``Digester`` may also collect objects
+without a digest, for keys that never leave the process.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from functools import reduce
 from hashlib import blake2b
-from types import EllipsisType, MappingProxyType, NoneType
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from cascade.spec.encodings import ATOMS, MANY, SORTABLE
 from cascade.spec.errors import DefinitionError
+from cascade.spec.library_digests import writer_for
 from cascade.spec.wording import name_of, short
 
 T = TypeVar("T")
@@ -43,12 +46,6 @@ SIZE: Final = 16
 #: Most levels of containers. Beyond, Python's stack would overflow at an unpredictable depth.
 _DEEPEST = 100
 _NOTHING: Final[Mapping[Any, bytes]] = MappingProxyType({})
-#: Types whose values ``==`` and the type tell apart, so that a key may hold them as they are, also
-#: a few of them in a list or tuple; and those of which it holds short ones only.
-_THEMSELVES = frozenset({int, bool, NoneType, EllipsisType})
-_TEXTS = frozenset({str, bytes})
-_SHORT = 1024
-_FEW = 64
 
 
 class UndigestibleError(Exception):
@@ -71,31 +68,6 @@ def digest(value: Any, known: Mapping[Any, bytes] = _NOTHING) -> bytes:
     writer = Digester(None, known)
     writer.write(value)
     return writer.digest()
-
-
-def key_of(value: Any) -> Hashable:
-    """The key of ``value`` in this process.
-
-    A plain value that takes little memory is part of the key itself, with its type. So are objects
-    without a digest, as types and functions are: they are compared by type and by their own ``==``,
-    and the key keeps them alive.
-
-    Raises:
-        UndigestibleError: An object is neither of a known type nor hashable; or ``value`` contains
-            itself, or is nested more than 100 levels deep.
-    """
-    kind = type(value)
-    if kind in _THEMSELVES or (kind in _TEXTS and len(value) <= _SHORT):
-        return kind, value
-    if kind is float and value and value == value:
-        return kind, value
-    if (kind is list or kind is tuple) and 0 < len(value) <= _FEW:
-        kinds = set(map(type, value))
-        if len(kinds) == 1 and kinds <= _THEMSELVES:
-            return kind, kinds.pop(), tuple(value)
-    writer = Digester([])
-    writer.write(value)
-    return writer.key()
 
 
 def digestible(kind: type[T], parts: Parts[T] | None = None) -> Any:
@@ -176,19 +148,17 @@ class Digester:
 
     def apart(self, values: Iterable[Any], outer: tuple[object, ...]) -> Hashable:
         """A key for ``values`` by themselves, for members without an order."""
-        own = Digester(None if self.objects is None else [], self.known, lenient=self.lenient)
+        own = self.begin(None if self.objects is None else [])
         for value in values:
             own.write(value, outer)
         return (own.digest(), *own.objects) if own.objects else own.digest()
 
+    def begin(self, objects: list[Hashable] | None) -> Digester:
+        """A writer of the same kind, for values by themselves."""
+        return Digester(objects, self.known, lenient=self.lenient)
+
     def digest(self) -> bytes:
         return blake2b(b"".join(self.parts), digest_size=SIZE).digest()
-
-    def key(self) -> Hashable:
-        content = b"".join(self.parts)
-        if len(content) > SIZE:
-            content = blake2b(content, digest_size=SIZE).digest()
-        return (content, *self.objects) if self.objects else content
 
 
 _Write: TypeAlias = Callable[[Digester, Any, tuple[object, ...]], None]
@@ -208,10 +178,12 @@ def _writer_of(kind: type) -> _Write:
     found = _FOREIGN.get((kind.__module__, kind.__qualname__))
     if found is not None:
         return found
-    for base in kind.__mro__:
-        content = _registered.get(base) or vars(base).get("__cascade_digest__")
-        if content is not None:
-            return _content_of(content)
+    content = content_of(kind)
+    if content is not None:
+        return _content_of(content)
+    found = writer_for(kind)
+    if found is not None:
+        return found
     if issubclass(kind, Enum):
         return _member
     if issubclass(kind, type):
@@ -221,6 +193,15 @@ def _writer_of(kind: type) -> _Write:
     if is_dataclass(kind):
         return _dataclass
     return _object
+
+
+def content_of(kind: type) -> Parts[Any] | None:
+    """The function that returns the content of a class's objects, if one is defined."""
+    for base in kind.__mro__:
+        content = _registered.get(base) or vars(base).get("__cascade_digest__")
+        if content is not None:
+            return content
+    return None
 
 
 # -- leaves ---------------------------------------------------------------------------------------
@@ -441,19 +422,12 @@ def _content_of(parts: Parts[Any]) -> _Write:
     return write
 
 
-def _array(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
-    """A numpy array: its type, shape and elements, in C order."""
-    if value.dtype.hasobject:
-        raise UndigestibleError(f"it {'holds' if outer else 'is'} a numpy array of Python objects")
-    writer.put(b"array", repr((value.dtype.descr, value.shape)).encode())
-    writer.put(b"", value.tobytes())
-
-
 #: Dataclass → names of the fields that its ``==`` compares, each with its encoding.
 _compared: WeakKeyDictionary[type, list[tuple[str, bytes]]] = WeakKeyDictionary()
 #: Class → function that returns the content of its objects.
 _registered: dict[type, Parts[Any]] = {}
-#: Module and name of classes whose import costs milliseconds → writer of their values.
+#: Module and name of classes whose import costs milliseconds → writer of their values; classes of
+#: other libraries are in ``library_digests``.
 _FOREIGN: Final[Mapping[tuple[str, str], _Write]] = {
     ("datetime", "date"): _text(b"date", lambda value: value.isoformat()),
     ("datetime", "datetime"): _parted(b"datetime", _moment),
@@ -469,7 +443,6 @@ _FOREIGN: Final[Mapping[tuple[str, str], _Write]] = {
     ("fractions", "Fraction"): _text(b"Fraction", str),
     ("uuid", "UUID"): _encoded(b"UUID", lambda value: value.bytes),
     ("re", "Pattern"): _parted(b"Pattern", lambda value: (value.pattern, value.flags)),
-    ("numpy", "ndarray"): _array,
     **{
         (module, name): _text(name.encode(), str)
         for module in ("pathlib", "pathlib._local")  # the latter from Python 3.13 on

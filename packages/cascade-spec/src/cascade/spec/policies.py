@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from cascade.spec.caching import CachePolicy
@@ -65,6 +65,26 @@ class CallPolicies:
         return self.changed(capacities=tuple(sorted([a for a in amounts.items() if a[1]])))
 
 
+class EnginesCache:
+    """Stands for the cache of the engine that runs a node, as for tasks with ``pure=True``.
+
+    A run asks that cache instead, or none if the engine has none.
+    """
+
+    def key(self, task: Any, arguments: Mapping[str, Any]) -> Hashable:
+        raise NotImplementedError
+
+    def load(self, key: Any, arguments: Mapping[str, Any]) -> tuple[bool, Any]:
+        raise NotImplementedError
+
+    def save(self, key: Any, arguments: Mapping[str, Any], value: Any) -> None:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return "<the engine's cache>"
+
+
+ENGINES_CACHE: Final = EnginesCache()
 #: No policies at all.
 PLAIN_CALLS = CallPolicies()
 

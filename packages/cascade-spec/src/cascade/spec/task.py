@@ -330,6 +330,7 @@ def task(
     capacities: Mapping[str, float] | None = None,
     priority: int = 0,
     version: str | None = None,
+    pure: bool = False,
 ) -> Decorator: ...
 def task(
     func: Any = None,
@@ -345,6 +346,7 @@ def task(
     capacities: Mapping[str, float] | None = None,
     priority: int = 0,
     version: str | None = None,
+    pure: bool = False,
     **unknown: Any,
 ) -> Any:
     """Make a function a Task; used as ``@task`` or ``@task(name="…")``.
@@ -380,6 +382,9 @@ def task(
         priority: Default for each call: a higher one gets threads and capacities first (M24).
         version: Names the contract of the arguments in durable runs. Change it together with the
             parameters or their meaning, and write ``migrate`` for stored calls (D9).
+        pure: The value depends only on the arguments and the code, and making it has no effect.
+            An engine with a cache, ``cs.Engine(cache="sqlite:///cache.db")``, then makes each call
+            once (see ``cs.ByCode``). ``cache`` overrides it. An engine without one makes each call.
         unknown: Refused, with the name that was probably meant.
 
     The methods of a call override the defaults, also to switch them off: ``with_retry(1)``,
@@ -397,7 +402,7 @@ def task(
 
     def make(function: Any) -> Any:
         declarer = name or own_name(function)
-        policies = declared_by(declarer, retry, timeout, cache, capacities, priority)
+        policies = declared_by(declarer, retry, timeout, cache, capacities, priority, pure)
         return Task(
             function,
             name,

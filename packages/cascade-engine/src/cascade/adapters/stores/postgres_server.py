@@ -85,24 +85,33 @@ class PostgresServer:
         """Close the connections."""
         self._idle.close()
 
-    def prepare(self, migrations: Sequence[Migration]) -> None:
+    def prepare(self, migrations: Sequence[Migration], meta: str = "meta") -> None:
         """Make the tables, as far as they are not there.
+
+        Args:
+            migrations: Make the tables.
+            meta: The one of them that has their version.
 
         Raises:
             StoreError: The server cannot be used, or its tables are newer than ``migrations``.
         """
-        if not self.do(lambda connection: pending(_version(connection), migrations, str(self))):
+
+        def left(connection: Connection) -> Sequence[Migration]:
+            return pending(_version(connection, meta), migrations, str(self))
+
+        if not self.do(left):
             return
 
         def migrate(connection: Connection) -> None:
             with connection.transaction():
                 connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
                 # Read again: another process may have been first.
-                for migration in pending(_version(connection), migrations, str(self)):
+                for migration in left(connection):
                     for statement in migration:
                         connection.execute(statement)
                 connection.execute(
-                    "UPDATE cascade.meta SET value = %s WHERE key = 'schema'", [len(migrations)]
+                    f"UPDATE cascade.{meta} SET value = %s WHERE key = 'schema'",
+                    [len(migrations)],
                 )
 
         self.do(migrate)
@@ -146,15 +155,16 @@ def _advice(error: psycopg.Error) -> str:
     return ""
 
 
-def _version(connection: Connection) -> int:
+def _version(connection: Connection, meta: str) -> int:
     """The number of migrations that the database has."""
     # Not to_regclass: it looks into a cache, which does not see what others have made while this
     # transaction waited for the lock.
     found = connection.execute(
         "SELECT count(*) FROM pg_class JOIN pg_namespace ON relnamespace = pg_namespace.oid "
-        "WHERE nspname = 'cascade' AND relname = 'meta'"
+        "WHERE nspname = 'cascade' AND relname = %s",
+        [meta],
     ).fetchone()
     if found == (0,):
         return 0
-    row = connection.execute("SELECT value FROM cascade.meta WHERE key = 'schema'").fetchone()
+    row = connection.execute(f"SELECT value FROM cascade.{meta} WHERE key = 'schema'").fetchone()
     return int(row[0]) if row else 0

@@ -57,8 +57,12 @@ class SQLiteFile:
     def __str__(self) -> str:
         return f"the store '{self.path}'"
 
-    def prepare(self, migrations: Sequence[Migration]) -> None:
+    def prepare(self, migrations: Sequence[Migration], meta: str = "cascade_meta") -> None:
         """Make the file and its tables, as far as they are not there.
+
+        Args:
+            migrations: Make the tables.
+            meta: The one of them that has their version.
 
         Raises:
             StoreError: It cannot be a store, or is newer than ``migrations``.
@@ -72,7 +76,7 @@ class SQLiteFile:
             connection = self.connect()
             try:
                 self._use_wal(connection)
-                self._migrate(connection, migrations)
+                self._migrate(connection, migrations, meta)
             finally:
                 connection.close()
 
@@ -124,16 +128,18 @@ class SQLiteFile:
                     raise
             time.sleep(_PAUSE)
 
-    def _migrate(self, connection: sqlite3.Connection, migrations: Sequence[Migration]) -> None:
-        if not pending(_version(connection), migrations, str(self)):
+    def _migrate(
+        self, connection: sqlite3.Connection, migrations: Sequence[Migration], meta: str
+    ) -> None:
+        if not pending(_version(connection, meta), migrations, str(self)):
             return
         with writing(connection):
             # Read again: another process may have been first.
-            for migration in pending(_version(connection), migrations, str(self)):
+            for migration in pending(_version(connection, meta), migrations, str(self)):
                 for statement in migration:
                     connection.execute(statement)
             connection.execute(
-                "UPDATE cascade_meta SET value = ? WHERE key = 'schema'", (len(migrations),)
+                f"UPDATE {meta} SET value = ? WHERE key = 'schema'", (len(migrations),)
             )
 
 
@@ -187,10 +193,10 @@ def check_local(path: str, mounts: Path = _MOUNTS) -> None:
         )
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _version(connection: sqlite3.Connection, meta: str) -> int:
     """The number of migrations that the file has."""
-    tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'cascade_meta'"
-    if connection.execute(tables).fetchone() == (0,):
+    tables = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+    if connection.execute(tables, (meta,)).fetchone() == (0,):
         return 0
-    row = connection.execute("SELECT value FROM cascade_meta WHERE key = 'schema'").fetchone()
+    row = connection.execute(f"SELECT value FROM {meta} WHERE key = 'schema'").fetchone()
     return int(row[0])

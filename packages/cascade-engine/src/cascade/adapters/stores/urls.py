@@ -51,6 +51,16 @@ def _memory(url: str) -> RunStore:
 
 
 def _sqlite(url: str) -> RunStore:
+    path, options = sqlite_place(url)
+    return SQLiteStore(path, **options)
+
+
+def sqlite_place(url: str) -> tuple[str, dict[str, Any]]:
+    """The file that a URL names, and the options in it.
+
+    Raises:
+        ArgumentError: It names none, or has an unknown option.
+    """
     parts = urlsplit(url)
     path = unquote(parts.path).removeprefix("/")
     if parts.netloc or not path or parts.fragment:
@@ -60,8 +70,7 @@ def _sqlite(url: str) -> RunStore:
         )
     if path == ":memory:":
         raise ArgumentError("a store in memory is 'memory:'; SQLite's own cannot be shared")
-    options = _options(parts.query, {"synchronous": _synchronous, "timeout": _seconds})
-    return SQLiteStore(path, **options)
+    return path, _options(parts.query, {"synchronous": _synchronous, "timeout": _seconds})
 
 
 def _postgres(url: str) -> RunStore:
@@ -74,6 +83,16 @@ def _postgres(url: str) -> RunStore:
             f'a store in PostgreSQL needs psycopg: pip install "cascade-engine[postgres]" ({error})'
         ) from error
 
+    plain, options = postgres_place(url)
+    return PostgresStore(plain, **options)
+
+
+def postgres_place(url: str) -> tuple[str, dict[str, Any]]:
+    """The URL for libpq, and our options in it.
+
+    Raises:
+        ArgumentError: One of ours is invalid.
+    """
     parts = urlsplit(url)
     ours: list[str] = []
     rest: list[str] = []
@@ -81,7 +100,7 @@ def _postgres(url: str) -> RunStore:
         (ours if option.partition("=")[0] == "prepare" else rest).append(option)
     options = _options("&".join(ours), {"prepare": _on_or_off})
     # The rest as it is: libpq does not take "+" for a space.
-    return PostgresStore(urlunsplit(parts._replace(query="&".join(rest))), **options)
+    return urlunsplit(parts._replace(query="&".join(rest))), options
 
 
 def _options(query: str, known: Mapping[str, Callable[[str, str], Any]]) -> dict[str, Any]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from cascade.spec.checks import is_number
+from cascade.spec.amounts_in_text import seconds_of
 from cascade.spec.errors import ArgumentError
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.run_rows import FINISHED, RunStatus
@@ -16,23 +15,6 @@ from cascade.spec.wording import short
 
 #: Most runs that one transaction deletes.
 BATCH: Final = 500
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-_AGE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
-
-
-def seconds_of(name: str, age: Any) -> float:
-    """An age in seconds, from a number of seconds or a text such as ``"7d"``.
-
-    Raises:
-        ArgumentError: It is neither; ``name`` is the option's.
-    """
-    found = _AGE.fullmatch(age.strip()) if isinstance(age, str) else None
-    seconds = float(found[1]) * _UNITS[found[2]] if found else age
-    if not is_number(seconds, 0):
-        raise ArgumentError(
-            f"{name} takes an age such as '12h', '7d' or '4w', or seconds, but got {short(age)}"
-        )
-    return seconds
 
 
 class Retention:

@@ -70,6 +70,8 @@ class Nodes:
         self._journal = around.run.journal
         if self._journal is not None:
             self._activate = around.commits.activate
+        #: Finds the nodes of the target's graph.
+        self.wire: Callable[[LazyResult[Any]], Wiring] = wire
         self._end = around.end
         #: The segment of the run's target.
         self.first: Segment | None = None
@@ -143,6 +145,8 @@ class Nodes:
         segment.deep = is_list_of_items(wiring.target)  # from here on
         if done:
             self._around.commits.settle(segment, done)
+        for lazy, value in wiring.done.items():
+            self.settle(segment, lazy, value)
         return segment
 
     def _take_done(self, wiring: Wiring) -> list[LazyResult[Any]]:
@@ -209,7 +213,7 @@ class Nodes:
         if self._of_first is None:
             assert self.first is not None
             # The journal has the values of the others; these are never released.
-            wired = wire if self._journal is None else self._around.commits.wire
+            wired = self.wire if self._journal is None else self._around.commits.wire
             self._of_first = set(wired(self.first.target).nodes())
         return self._of_first
 

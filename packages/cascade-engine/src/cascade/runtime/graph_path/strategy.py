@@ -52,6 +52,7 @@ from cascade.runtime.graph_path.rules.continuations import Continuations
 from cascade.runtime.graph_path.rules.failures import Failures
 from cascade.runtime.graph_path.rules.gaps import Gaps
 from cascade.runtime.graph_path.rules.handovers import Handovers
+from cascade.runtime.graph_path.rules.pruning import Pruning
 from cascade.runtime.graph_path.rules.waits import Waits
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -121,6 +122,7 @@ _MAKERS = {
     "event_loop_lane": EventLoopLane,
     "held_calls": HeldCalls,
     "held_jobs": HeldJobs,
+    "pruning": Pruning,
     "pump": Pump,
     "remote_lane": _remote_lane,
     "slow_lane": SlowLane,
@@ -175,7 +177,12 @@ class GraphRun:
         self._run.watch_waits(self._lacking)
         self._run.locate = partial(locate, self._around)
         journal = self._run.journal
-        wiring = wire(target) if journal is None else self._around.commits.wire(target)
+        if journal is not None:
+            wiring = self._around.commits.wire(target)
+        elif begun is None and lone is None and self._run.record is None:
+            wiring = self._wired(target)
+        else:
+            wiring = wire(target)
         self._run.check(wiring.special)
         try:
             if lone is None:
@@ -186,8 +193,8 @@ class GraphRun:
                 self._go_on_from(wiring, begun)
             elif lone is not None:
                 self._go_on_after(wiring, lone)
-            elif journal is None and self._entries is not None and self._entries.starts_at(target):
-                await self._start_in_loop(wiring, self._entries)
+            elif self._starts_in_loop(wiring):
+                await self._start_in_loop(wiring)
             else:
                 with self._lock:
                     self._nodes.add(wiring, None)
@@ -201,6 +208,18 @@ class GraphRun:
                 self._close()
         return self._end.take()
 
+    def _wired(self, target: LazyResult[Any]) -> Wiring:
+        """The graph of ``target``, without what caches know before it runs."""
+        policies = target._policies
+        pruned = None
+        if policies is not None and policies.calls.cache is not None:
+            pruned = self._around.pruning.pruned(target)
+            return wire(target) if pruned is None else pruned
+        wiring = wire(target)
+        if wiring.cached:
+            pruned = self._around.pruning.pruned(target)
+        return wiring if pruned is None else pruned
+
     def _close(self) -> None:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""
         if self._run.journal is not None:
@@ -211,7 +230,7 @@ class GraphRun:
         pump = self._around.made("pump")
         if pump is not None:
             pump.close()
-        for name in ("waits", "commits", "remote_lane"):
+        for name in ("waits", "commits", "remote_lane", "pruning"):
             part = self._around.made(name)
             if part is not None:
                 part.close()
@@ -279,7 +298,13 @@ class GraphRun:
         finally:
             del error
 
-    async def _start_in_loop(self, wiring: Wiring, entries: LoopEntries) -> None:
+    def _starts_in_loop(self, wiring: Wiring) -> bool:
+        """Whether the run begins as a compiled loop."""
+        if self._entries is None or self._run.journal is not None or wiring.done:
+            return False
+        return self._entries.starts_at(wiring.target)
+
+    async def _start_in_loop(self, wiring: Wiring) -> None:
         """Begin with a compiled loop, which is the whole target.
 
         A loop of plain functions is made in this asyncio task, which saves two turns of the event
@@ -291,7 +316,8 @@ class GraphRun:
             segment = self._nodes.add(wiring, None)
         work = self._around.beginnings.begin((segment, wiring.target))
         assert work is not None
-        if not entries.start(work) or work.operation.is_async:
+        assert self._entries is not None
+        if not self._entries.start(work) or work.operation.is_async:
             with self._lock:
                 self._dispatch.send(work)
             return

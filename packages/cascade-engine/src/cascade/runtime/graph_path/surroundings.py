@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.rules.failures import Failures
     from cascade.runtime.graph_path.rules.gaps import Gaps
     from cascade.runtime.graph_path.rules.handovers import Handovers
+    from cascade.runtime.graph_path.rules.pruning import Pruning
     from cascade.runtime.graph_path.rules.waits import Waits
 
 #: Name of a part → its class, or another function that makes it from the surroundings.
@@ -80,6 +81,7 @@ class Surroundings:
     held_calls: HeldCalls
     held_jobs: HeldJobs
     nodes: Nodes
+    pruning: Pruning
     pump: Pump
     remote_lane: RemoteLane
     slow_lane: SlowLane

@@ -124,6 +124,11 @@ class Reports:
             self._tell(TaskCached, work.source, work.given)
         return outcome
 
+    def found(self, lazy: LazyResult[Any]) -> None:
+        """Publish that the value of a node was in a cache before the run began."""
+        if not self._bus.is_silent:
+            self._tell(TaskCached, lazy)
+
     def _tell(
         self,
         kind: type[TaskEvent],

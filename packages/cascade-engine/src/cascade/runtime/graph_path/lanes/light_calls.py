@@ -23,6 +23,7 @@ from cascade.spec.containers import ATOMS
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import LITERALS, RESOURCES
+from cascade.spec.policies import ENGINES_CACHE
 from cascade.spec.repeatable import is_spent
 from cascade.spec.task import Task
 
@@ -102,12 +103,13 @@ class LightCalls:
             return args, kwargs, None, takes
         calls = policies.calls
         takes = takes or bool(policies.predecessors)
-        if calls.cache is not None:
+        cache = self._run.cache if calls.cache is ENGINES_CACHE else calls.cache
+        if cache is not None:
             if calls.capacities or not self._run.bus.is_silent:
                 return None
             if takes:
                 args, kwargs = self.take(segment, lazy, args, kwargs)
-            if self._finds(segment, lazy, calls.cache, *marked(lazy, args, kwargs)):
+            if self._finds(segment, lazy, cache, *marked(lazy, args, kwargs)):
                 return KEPT
             return args, kwargs, None, False
         holding = None

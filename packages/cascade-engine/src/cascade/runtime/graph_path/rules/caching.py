@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 from cascade.runtime.execution.carried import REPLACED, carried
+from cascade.runtime.graph_path.rules.pruning import Pruning
 from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
 from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Missing
 from cascade.spec.caching import CachePolicy
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.policies import ENGINES_CACHE
 from cascade.spec.task import Task
 
 #: Identifies equal calls: a policy and its key.
@@ -32,6 +34,8 @@ class Caches:
         self._lock = around.lock
         self._reports = around.reports
         self._nodes = around.nodes
+        #: Notes which entries nodes have; None if no cache of the graph asks for it.
+        self._pruning: Pruning | None = around.made("pruning")
         #: Cached call that is under way → the address of its value.
         self._flights: dict[_Flight, Address] = {}
 
@@ -62,6 +66,10 @@ class Caches:
     ) -> bool:
         """The same; ``report`` is told the outcome of a node that gets it from elsewhere."""
         assert isinstance(node.task, Task)
+        if cache is ENGINES_CACHE:
+            if self._around.run.cache is None:
+                return False
+            cache = self._around.run.cache
         try:
             flight = cache, cache.key(node.task, arguments)
         except REPLACED as error:
@@ -89,6 +97,8 @@ class Caches:
             return False
         with self._lock:
             self._land(flight, place, keep)
+            if self._pruning is not None:
+                self._pruning.note(node, flight[1])
             if report is not None:
                 report(value)
             self._nodes.settle(segment, node, value)
@@ -120,6 +130,8 @@ class Caches:
             return outcome
         try:
             cache.save(key, arguments, outcome)
+            if self._pruning is not None:
+                self._pruning.note(node, key)
         except (Exception, CancelledError) as error:
             told: Any = carried(cache.save, error)
             return self._around.failures.not_kept(told, segment, node)

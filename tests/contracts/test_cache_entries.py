@@ -1,0 +1,452 @@
+"""The contract of Entries, the stores of caches by code, for every implementation.
+
+Times are numbers that a test says: no test waits.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from cascade.adapters.cache import sql_entries
+from cascade.adapters.cache.entries import Entry, Plan
+from cascade.adapters.cache.opening import open_entries
+from cascade.adapters.cache.sql_entries import LARGE
+from cascade.spec.errors import ArgumentError, StoreError
+
+
+def key_of(name: str | int) -> bytes:
+    return str(name).encode().ljust(16, b".")
+
+
+def entry(name="a", *, body=b"1", task="flows:f", code="c1", at=100.0, ends=None, value=None):
+    return Entry(key_of(name), task, code, '{"x": "00"}', value, body, at, 0.5, ends)
+
+
+def put(entries, *args, **fields) -> bytes:
+    made = entry(*args, **fields)
+    entries.put(made, lambda: f"components of {made.code}")
+    return made.key
+
+
+def kept(entries, *names, now=200.0):
+    """The names that are hits."""
+    return [name for name in names if entries.get(key_of(name), now) is not None]
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
+def kind(request):
+    return request.param
+
+
+in_databases = pytest.mark.parametrize("kind", ["sqlite", "postgres"], indirect=True)
+in_sqlite = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def url(kind, tmp_path, request):
+    if kind == "memory":
+        return "memory:"
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path}/cache.db"
+    return request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def entries(url):
+    entries = open_entries(url)
+    yield entries
+    entries.close()
+
+
+@pytest.fixture
+def another(url, kind, entries):
+    """The same cache, as another process has opened it."""
+    if kind == "memory":
+        yield entries
+        return
+    another = open_entries(url)
+    yield another
+    another.close()
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def test_a_key_that_was_never_put_is_a_miss(entries):
+    assert entries.get(key_of("a"), 1.0) is None
+
+
+@pytest.mark.parametrize("body", [b"", b"1", b"\0\xff", b"x" * LARGE, b"y" * (LARGE + 1)])
+def test_a_value_is_the_bytes_that_were_put(entries, another, body):
+    put(entries, "a", body=body, value=b"digest")
+
+    assert entries.get(key_of("a"), 1.0) == (body, None, b"digest")
+    assert another.get(key_of("a"), 1.0) == (body, None, b"digest")
+
+
+def test_the_latest_value_replaces_the_one_before(entries):
+    put(entries, "a", body=b"1" * (LARGE + 1), ends=150.0)
+    put(entries, "a", body=b"2", code="c2")
+
+    assert entries.get(key_of("a"), 500.0) == (b"2", None, None)
+    assert [found.code for found in entries.of_task("flows:f", 9)] == ["c2"]
+
+
+def test_a_value_is_kept_until_its_end(entries):
+    put(entries, "a", ends=150.0)
+
+    assert entries.get(key_of("a"), 149.9) == (b"1", 150.0, None)
+    assert entries.get(key_of("a"), 150.0) is None
+
+
+def test_a_removed_entry_is_a_miss(entries):
+    put(entries, "a")
+    put(entries, "b")
+    entries.remove(key_of("a"))
+    entries.remove(key_of("a"))
+
+    assert kept(entries, "a", "b") == ["b"]
+
+
+def test_many_threads_use_it_at_once(entries):
+    together = threading.Barrier(8)
+    errors = []
+
+    def work(number):
+        together.wait(20)
+        try:
+            for round_ in range(5):
+                put(entries, round_, body=b"%d" % round_)
+                assert entries.get(key_of(round_), 1.0) == (b"%d" % round_, None, None)
+                entries.plans([key_of(number)], 1.0)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert kept(entries, *range(5)) == [*range(5)]
+
+
+# -- plans -----------------------------------------------------------------------------------------
+
+
+def test_a_plan_leads_to_an_entry_until_its_end(entries, another):
+    key = put(entries, "a")
+    entries.keep_plans([Plan(b"p" * 16, key, None), Plan(b"q" * 16, key, 150.0)])
+
+    assert another.plans([b"p" * 16, b"q" * 16, b"r" * 16], 149.0) == {
+        b"p" * 16: Plan(b"p" * 16, key, None),
+        b"q" * 16: Plan(b"q" * 16, key, 150.0),
+    }
+    assert [*another.plans([b"p" * 16, b"q" * 16], 150.0)] == [b"p" * 16]
+
+
+def test_the_latest_plan_replaces_the_one_before(entries):
+    first, second = put(entries, "a"), put(entries, "b")
+    entries.keep_plans([Plan(b"p" * 16, first, 150.0)])
+    entries.keep_plans([Plan(b"p" * 16, second, None)])
+
+    assert entries.plans([b"p" * 16], 500.0)[b"p" * 16] == Plan(b"p" * 16, second, None)
+
+
+def test_a_plan_goes_with_its_entry(entries):
+    key = put(entries, "a")
+    entries.keep_plans([Plan(b"p" * 16, key, None), Plan(b"q" * 16, key_of("gone"), None)])
+    entries.remove(key)
+
+    assert entries.plans([b"p" * 16, b"q" * 16], 1.0) == {}
+
+
+def test_a_thousand_plans_are_found_at_once(entries):
+    key = put(entries, "a")
+    plans = [Plan(key_of(number), key, None) for number in range(1_200)]
+    entries.keep_plans(plans)
+
+    assert len(entries.plans([plan.plan for plan in plans], 1.0)) == 1_200
+
+
+# -- less of them ----------------------------------------------------------------------------------
+
+
+def test_those_not_used_for_the_longest_time_go_first(entries):
+    for number in range(6):
+        put(entries, number, body=b"x" * 10, at=100.0 + number)
+    assert kept(entries, 1, now=300.0) == [1]
+
+    assert entries.evict(30) == 3
+    assert kept(entries, *range(6)) == [1, 4, 5]
+
+
+def test_nothing_goes_while_there_is_room(entries):
+    put(entries, "a", body=b"x" * 10)
+
+    assert entries.evict(10) == 0
+    assert kept(entries, "a") == ["a"]
+
+
+def test_more_than_one_transaction_of_them_goes(entries, monkeypatch):
+    monkeypatch.setattr(sql_entries, "_REMOVED_AT_ONCE", 7)
+    for number in range(30):
+        put(entries, number, body=b"x" * 10, at=float(number))
+
+    assert entries.evict(0) == 30
+    assert entries.stats() == []
+
+
+def test_a_use_by_another_process_counts(entries, another):
+    put(entries, "a", body=b"x" * 10, at=100.0)
+    put(entries, "b", body=b"x" * 10, at=101.0)
+    assert kept(another, "a", now=300.0) == ["a"]
+    another.flush()
+
+    assert entries.evict(10) == 1
+    assert kept(entries, "a", "b") == ["a"]
+
+
+def test_the_entries_of_one_task_are_cleared(entries):
+    put(entries, "a", task="flows:f")
+    put(entries, "b", task="flows:g", code="c2")
+
+    assert entries.clear("flows:f") == 1
+    assert kept(entries, "a", "b") == ["b"]
+    assert entries.components("c1") is None
+    assert entries.components("c2") == "components of c2"
+
+
+def test_those_last_used_before_a_time_are_cleared(entries):
+    for number in range(3):
+        put(entries, number, at=100.0 + number)
+
+    assert entries.clear(before=102.0) == 2
+    assert kept(entries, *range(3)) == [2]
+
+
+def test_all_are_cleared_and_components_come_back_with_the_next(entries):
+    put(entries, "a")
+    assert entries.clear() == 1
+    put(entries, "a")
+
+    assert entries.components("c1") == "components of c1"
+
+
+# -- what is kept ----------------------------------------------------------------------------------
+
+
+def test_the_use_of_each_task_is_told(entries):
+    put(entries, "a", body=b"12", at=100.0)
+    put(entries, "b", body=b"345", at=110.0)
+    put(entries, "c", task="flows:g", at=90.0)
+    kept(entries, "a", now=300.0)
+
+    assert [tuple(use) for use in entries.stats()] == [
+        ("flows:f", 2, 5, 1.0, 300.0),
+        ("flows:g", 1, 1, 0.5, 90.0),
+    ]
+
+
+def test_the_newest_entries_of_a_task_come_first(entries):
+    for number in range(4):
+        put(entries, number, at=100.0 + number)
+    put(entries, "other", task="flows:g", at=500.0)
+
+    found = entries.of_task("flows:f", 3)
+    assert [each.computed for each in found] == [103.0, 102.0, 101.0]
+    assert (found[0].key, found[0].args, found[0].size) == (key_of(3), '{"x": "00"}', 1)
+
+
+def test_entries_are_found_by_key_after_their_end_too(entries):
+    key = put(entries, "a", ends=100.0)
+
+    (found,) = entries.find([key, key_of("b")]).values()
+    assert (found.expires, found.code) == (100.0, "c1")
+
+
+# -- files, processes, crashes ---------------------------------------------------------------------
+
+
+def values(tmp_path):
+    return sorted(path for path in (tmp_path / "cache.db-values").glob("*/*"))
+
+
+@in_sqlite
+def test_only_values_above_64_kib_are_files(entries, tmp_path):
+    put(entries, "a", body=b"x" * LARGE)
+    assert values(tmp_path) == []
+
+    put(entries, "b", body=b"x" * (LARGE + 1))
+    (file,) = values(tmp_path)
+    assert file.read_bytes() == b"x" * (LARGE + 1)
+
+
+@in_sqlite
+def test_equal_values_share_a_file_that_goes_with_the_last_of_them(entries, tmp_path):
+    for name in "ab":
+        put(entries, name, body=b"x" * (LARGE + 1))
+    assert len(values(tmp_path)) == 1
+
+    entries.remove(key_of("a"))
+    assert len(values(tmp_path)) == 1
+    entries.remove(key_of("b"))
+    assert values(tmp_path) == []
+
+
+@in_sqlite
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"")])
+def test_a_value_whose_file_is_gone_or_damaged_is_a_miss(entries, tmp_path, damage):
+    put(entries, "a", body=b"x" * (LARGE + 1))
+    damage(values(tmp_path)[0])
+
+    assert entries.get(key_of("a"), 1.0) is None
+    assert entries.stats() == []
+
+
+@in_sqlite
+def test_files_that_a_crash_has_left_go_when_they_are_old(entries, tmp_path):
+    put(entries, "a", body=b"x" * (LARGE + 1))
+    folder = tmp_path / "cache.db-values" / "ab"
+    folder.mkdir()
+    for name, age in (("ab-old.new", 7200), ("ab-new", 10)):
+        (folder / name).write_bytes(b"left")
+        past = (folder / name).stat().st_mtime - age
+        os.utime(folder / name, (past, past))
+
+    entries.clear(before=1.0)
+    assert [path.name for path in folder.iterdir()] == ["ab-new"]
+    assert kept(entries, "a") == ["a"]
+
+
+#: Functions of this file for other processes, which would need seconds to import it.
+_COMMON = """
+import os, sys
+from cascade.adapters.cache import sql_entries, value_files
+from cascade.adapters.cache.entries import Entry
+from cascade.adapters.cache.opening import open_entries
+
+def key_of(name):
+    return str(name).encode().ljust(16, b".")
+
+def put(entries, name, body):
+    made = Entry(key_of(name), "flows:f", "c1", "{{}}", None, body, 100.0, 0.5, None)
+    entries.put(made, str)
+
+entries = open_entries({url!r})
+"""
+_CRASHES = """
+def dies(*_args, **_kwargs):
+    os._exit(9)
+
+place = {place!r}
+if place == "before the file has its name":
+    value_files.os.replace = dies
+elif place == "before the entry":
+    type(entries).write = dies
+else:  # in the transaction, after the statement of the entry
+    sql_entries._write_uses = dies
+put(entries, "a", b"x" * 100_000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        ("sqlite", "before the file has its name"),
+        ("sqlite", "before the entry"),
+        ("sqlite", "in the transaction"),
+        ("postgres", "in the transaction"),
+    ],
+    indirect=["kind"],
+)
+def test_a_crash_in_a_write_leaves_no_entry(url, entries, place):
+    code = (_COMMON + _CRASHES).format(url=url, place=place)
+    done = subprocess.run([sys.executable, "-c", code], check=False)
+
+    assert done.returncode == 9
+    assert entries.get(key_of("a"), 1.0) is None
+    assert entries.stats() == []
+    put(entries, "a", body=b"x" * 100_000)
+    assert kept(entries, "a") == ["a"]
+
+
+_WRITES = """
+sys.stdin.readline()
+for number in range(20):
+    body = b"%d" % number * (1 + 80_000 * (number % 2))
+    put(entries, number, body)
+    found = entries.get(key_of(number), 1.0)
+    assert found is None or found[0] == body, (number, found)
+    if number % 10 == 9:
+        entries.evict(500_000)
+entries.close()
+"""
+
+
+@in_databases
+def test_processes_that_write_and_evict_at_once_corrupt_nothing(url, entries):
+    code = (_COMMON + _WRITES).format(url=url)
+    workers = [
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) for _ in range(2)
+    ]
+    for worker in workers:
+        worker.communicate(b"\n", timeout=50)
+
+    assert [worker.returncode for worker in workers] == [0, 0]
+    for number in range(20):
+        found = entries.get(key_of(number), 1.0)
+        assert found is None or found[0] == b"%d" % number * (1 + 80_000 * (number % 2))
+
+
+@in_databases
+def test_it_shares_the_database_with_a_store_of_runs(url, entries):
+    from cascade.adapters.stores import open_store
+
+    put(entries, "a")
+    store = open_store(url)
+    assert store.runs() == []
+    store.close()
+
+    assert kept(entries, "a") == ["a"]
+
+
+@in_databases
+def test_a_newer_cache_is_refused(url, kind, entries):
+    meta = "cascade_cache_meta" if kind == "sqlite" else "cascade.cache_meta"
+    change = f"UPDATE {meta} SET value = {{}} WHERE key = 'schema'"
+    entries.write(lambda execute: execute(change.format(7).replace("{t}", ""), []))
+    try:
+        with pytest.raises(StoreError, match="has version 7 of the tables of Cascade"):
+            open_entries(url)
+    finally:
+        entries.write(lambda execute: execute(change.format(1), []))
+
+
+@in_sqlite
+def test_a_closed_cache_says_so(entries):
+    entries.close()
+
+    with pytest.raises(StoreError, match=r"the cache '.*cache\.db' is closed"):
+        entries.get(key_of("a"), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("cache.db", "'cache.db' names no cache; for a file: 'sqlite:///cache.db'"),
+        ("sqlit:///cache.db", "the scheme 'sqlit' names no cache (did you mean 'sqlite'?)"),
+        ("sqlite://cache.db", "names no file: write 'sqlite:///"),
+        ("sqlite:///cache.db?timout=1", "no option 'timout' (did you mean 'timeout'?)"),
+        ("memory:mine", "a cache in memory has no name: write 'memory:', not 'memory:mine'"),
+    ],
+)
+def test_a_url_that_names_no_cache_is_refused(url, message):
+    with pytest.raises(ArgumentError) as caught:
+        open_entries(url)
+    assert message in str(caught.value)
