@@ -245,8 +245,6 @@ def _reads(lazy: LazyResult[Any]) -> str:
     return f"It reads {names} from the environment." if names else ""
 
 
-
-
 def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags: Flags) -> None:
     from cascade.command.amounts import amounts
     from cascade.command.output import show_json, show_value
