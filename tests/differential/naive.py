@@ -131,7 +131,7 @@ class Lazy:
             outcome = run.value(self, causes)
             return whole if isinstance(outcome, Skipped) else outcome
 
-        return Lazy("or_else", [], step, hidden=[self, whole])
+        return Derived("or_else", [], step, hidden=[self, whole])
 
     def catch(self, errors: Any, handler: Any = _ITS_ERROR) -> "Lazy":  # M27
         kinds = errors if isinstance(errors, tuple) else (errors,)
@@ -153,7 +153,7 @@ class Lazy:
                 return outcome.error
             return handler(Literal(outcome.error)) if is_task else whole
 
-        return Lazy("catch", [], step, hidden=[self, handler if is_task else whole])
+        return Derived("catch", [], step, hidden=[self, handler if is_task else whole])
 
     def __eq__(self, other: object) -> Any:
         return other is self or _operation(operator.eq, self, other)
@@ -165,6 +165,9 @@ class Lazy:
 
     def __lt__(self, other: object) -> "Lazy":
         return _operation(operator.lt, self, other)
+
+    def __gt__(self, other: object) -> "Lazy":
+        return _operation(operator.gt, self, other)
 
     def __add__(self, other: object) -> "Lazy":
         return _operation(operator.add, self, other)
@@ -186,6 +189,10 @@ class Lazy:
 
     def __repr__(self) -> str:
         return f"<lazy {self.name}>"
+
+
+class Derived(Lazy):
+    """A node whose class Python asks before ``Lazy``: ``call() < derived`` is ``derived > call()``."""
 
 
 def _operation(func: Callable[..., Any], *operands: Any) -> Lazy:
@@ -274,7 +281,7 @@ class Task:
 
         joins = _joins(skipped, catch)
 
-        lazy = Lazy(f"{self.name}.map", list(lists.values()), _nothing, rows=expand)
+        lazy = Derived(f"{self.name}.map", list(lists.values()), _nothing, rows=expand)
         lazy.joins = bool(joins)
         lazy.hidden = [self, *shared.values(), *joins.values()]
         return self.declaring(lazy)
@@ -400,7 +407,7 @@ def Router(*, selector: Any, routes: Mapping[Any, Any]) -> Lazy:  # R7
         except (KeyError, TypeError):
             raise RouteError(repr(key)) from None
 
-    return Lazy(
+    return Derived(
         "router", [selector], choose, hidden=[v for v in made.values() if isinstance(v, Lazy)]
     )
 
@@ -412,7 +419,7 @@ def Param(name: str, default: Any = _REQUIRED, type: Any = str) -> Lazy:
             raise ParameterError(name, name)
         return type(value) if name in run.params else value
 
-    return Lazy(f"param {name}", [], read, param=name)
+    return Derived(f"param {name}", [], read, param=name)
 
 
 def Env(name: str, default: Any = _REQUIRED) -> Lazy:
@@ -421,7 +428,7 @@ def Env(name: str, default: Any = _REQUIRED) -> Lazy:
             raise ParameterError(name, name)
         return value
 
-    return Lazy(f"env {name}", [], read)
+    return Derived(f"env {name}", [], read)
 
 
 def _whole(container: Any) -> Lazy:

@@ -17,6 +17,8 @@ from tests.differential.programs import (
     Lit,
     Loop,
     Map,
+    Operator,
+    OrElse,
     Pack,
     Program,
     Reader,
@@ -133,3 +135,12 @@ def test_a_literal_in_a_container_beside_a_retry(mapped: bool, depth: int):
     job = Job("any", None, Pack(), tries=Tries(1, 2))
     call = Map(job, (("a", items),)) if mapped else Call(job, (items,))
     hold(Program((), (), call))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_comparison_with_a_derived_kind_of_node(turned: bool):
+    """M25: Python asks the derived class first, so that the error names the other operator."""
+    call = Call(Job("any", None, Give(Const({}))))
+    derived = OrElse(Call(Job("any", None, Give(Const([])))), Const(1))
+    operands = (derived, call) if turned else (call, derived)
+    hold(Program((), (), Operator("<", operands)))

@@ -277,7 +277,7 @@ class Edit(NamedTuple):
     change: Callable[[Any, Any], object] | None = None
 
 
-def load(sources: dict[str, str], folder: str = "/work/flows") -> tuple[Any, Any]:
+def load(sources: dict[str, str], folder: str = "/srv/flows") -> tuple[Any, Any]:
     """The modules, as a new process would import them."""
     made = []
     for name in ("edited_helpers", "edited_flow"):
@@ -292,7 +292,7 @@ def load(sources: dict[str, str], folder: str = "/work/flows") -> tuple[Any, Any
 def keys(
     sources: dict[str, str],
     change: Callable[[Any, Any], object] | None = None,
-    folder: str = "/work/flows",
+    folder: str = "/srv/flows",
 ) -> dict[str, bytes]:
     """Task → the key of a call of it."""
     helpers, flow = load({"edited_helpers": HELPERS, "edited_flow": FLOW, **sources}, folder)
@@ -426,7 +426,7 @@ def test_an_edit_changes_the_keys_of_the_tasks_that_depend_on_it(edit):
 
 
 def test_a_file_that_was_moved_changes_nothing():
-    assert keys({}, folder="/work/flows") == keys({}, folder="/home/ada/elsewhere")
+    assert keys({}, folder="/srv/flows") == keys({}, folder="/home/ada/elsewhere")
 
 
 def test_a_module_that_was_renamed_has_other_tasks():
