@@ -192,7 +192,7 @@ class Lazy:
 
 
 class Derived(Lazy):
-    """A node whose class Python asks before ``Lazy``: ``call() < derived`` is ``derived > call()``."""
+    """A node that Python asks before a ``Lazy``: ``lazy < derived`` is ``derived > lazy``."""
 
 
 def _operation(func: Callable[..., Any], *operands: Any) -> Lazy:
