@@ -324,10 +324,15 @@ def handlers_of(part: Any) -> Iterator[Handler]:
     return _parts_of(part, Handler)
 
 
+def refs_of(part: Any) -> list[Ref]:
+    """Every mention of a shared lazy value."""
+    return [*_parts_of(part, Ref)]
+
+
 def _parts_of(part: Any, kinds: Any) -> Iterator[Any]:
     if isinstance(part, kinds):
         yield part
-    if isinstance(part, tuple):
+    if isinstance(part, (tuple, list)):
         inner: Any = part
     elif is_dataclass(part) and not isinstance(part, type):
         inner = [getattr(part, f.name) for f in fields(part)]
