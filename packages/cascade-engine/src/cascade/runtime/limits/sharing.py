@@ -256,7 +256,8 @@ class Sharing:
         is_known = said == self._said and started < self._member.renew_at
         if is_known and not statement.wants and not self._is_local:
             with self._queue.lock:
-                self._start_clocks()
+                if not self._is_due:
+                    self._start_clocks()
             return None
         answer = self._member.peek(statement) if is_known and not self._is_local else None
         if answer is None:
@@ -303,7 +304,8 @@ class Sharing:
                 if bucket in rules and not is_late:
                     rules[bucket].put(tokens)
             self._admit(rules.values(), answer, started)
-        if answer.wait is None:
+        # A call that has come since the statement is not answered yet: the next round is for it.
+        if answer.wait is None and not self._is_due:
             self._start_clocks()
 
     def _put(self, amounts: Mapping[str, Any], rules: Mapping[str, SharedRateRule]) -> None:
