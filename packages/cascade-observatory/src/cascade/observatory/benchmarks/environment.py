@@ -19,7 +19,7 @@ class Machine(TypedDict):
     implementation: str
 
 
-class Surroundings(TypedDict):
+class Environment(TypedDict):
     """The head of a report. ``commit`` is None outside a git repository."""
 
     date: str
@@ -27,7 +27,7 @@ class Surroundings(TypedDict):
     machine: Machine
 
 
-def surroundings(folder: Path, *, now: datetime | None = None) -> Surroundings:
+def environment(folder: Path, *, now: datetime | None = None) -> Environment:
     """Where and when this process measures.
 
     Args:
