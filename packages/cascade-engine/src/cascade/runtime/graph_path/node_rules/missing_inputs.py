@@ -124,7 +124,7 @@ class MissingInputs:
                 activate(segment, user)
                 continue
             is_only = user._policies is None and user not in waits  # it has no other input
-            lack = missing if is_only else self.missing(segment, user)
+            lack = missing if is_only else self.of(segment, user)
             if lack is None or fallback_for(user, lack) is not None:
                 activate(segment, user)
                 continue
