@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.execution.carried_errors import carried
@@ -51,7 +51,7 @@ from cascade.runtime.graph_path.node_rules.pruning import Pruning
 from cascade.runtime.graph_path.node_rules.waits import Waits
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.queues.stages import Stages
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Rare, RunParts
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
 from cascade.runtime.graph_path.small_runs.shared_runs import short_run
@@ -129,6 +129,16 @@ _MAKERS = {
     "timed_calls": TimedCalls,
     "waits": Waits,
 }
+
+#: The parts that have something to close at the end of a run, if they were used.
+_CLOSED: Final[tuple[Rare, ...]] = (
+    "driver",
+    "pump",
+    "waits",
+    "commits",
+    "remote_lane",
+    "pruning",
+)
 
 
 class GraphRun:
@@ -224,13 +234,7 @@ class GraphRun:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""
         if self._run.journal is not None:
             self._run.journal.end()
-        driver = self._parts.made("driver")
-        if driver is not None:
-            driver.close()
-        pump = self._parts.made("pump")
-        if pump is not None:
-            pump.close()
-        for name in ("waits", "commits", "remote_lane", "pruning"):
+        for name in _CLOSED:
             part = self._parts.made(name)
             if part is not None:
                 part.close()

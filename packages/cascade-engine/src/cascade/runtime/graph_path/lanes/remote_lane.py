@@ -17,7 +17,8 @@ from typing import Any, Final
 from cascade.runtime.attempts import timed_out
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.elsewhere.executors import refuse_resource
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.execution.taken_once import TakenOnce
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Raised, Work
 from cascade.runtime.limits.admission import needs_permit
 from cascade.spec.culprits import unsendable, unsendable_call
@@ -32,7 +33,7 @@ from cascade.spec.wire_errors import loads_error
 SPINS: Final = 0.1
 
 
-class Flight:
+class Flight(TakenOnce):
     """A call under way.
 
     Attributes:
@@ -43,26 +44,18 @@ class Flight:
         land: Lets virtual time go on.
     """
 
-    __slots__ = ("_open", "call", "land", "late", "timer", "work")
+    __slots__ = ("call", "land", "late", "timer", "work")
 
     def __init__(self, work: Work) -> None:
+        super().__init__()
         self.work = work
         self.call: RemoteCall
         self.timer: asyncio.TimerHandle | None = None
         self.late: Future[None] | None = None
         self.land: Callable[[], object] | None = None
-        self._open = [None]
-
-    def take(self) -> bool:
-        """Decide what becomes of the call; True for the first caller only."""
-        try:
-            self._open.pop()  # atomic
-        except IndexError:
-            return False
-        return True
 
 
-class RemoteLane:
+class RemoteLane(Part):
     """The remote calls of one run.
 
     Args:
@@ -70,9 +63,7 @@ class RemoteLane:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._executor = parts.run.elsewhere.executor
         #: The calls whose outcome is awaited.
         self._flights: dict[Flight, None] = {}

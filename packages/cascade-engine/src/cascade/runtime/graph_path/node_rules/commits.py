@@ -16,7 +16,7 @@ from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.graph_path.compiled_loops.loop_batches import Loop
 from cascade.runtime.graph_path.node_rules.whole_calls import whole_call
 from cascade.runtime.graph_path.record_intervals import RENEWAL, interval
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.spec.blueprint import TailCall
@@ -27,7 +27,7 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
 
 
-class Commits:
+class Commits(Part):
     """The link between one run's graph and its journal. Use it under the lock.
 
     Args:
@@ -38,10 +38,7 @@ class Commits:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         assert parts.run.journal is not None
         self._journal = parts.run.journal
         self._desk = parts.run.journal.desk
