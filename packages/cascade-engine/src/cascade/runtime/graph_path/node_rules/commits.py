@@ -16,7 +16,7 @@ from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.graph_path.compiled_loops.loop_batches import Loop
 from cascade.runtime.graph_path.node_rules.whole_calls import whole_call
 from cascade.runtime.graph_path.record_intervals import RENEWAL, interval
-from cascade.runtime.graph_path.run_parts import Part, RunParts
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.spec.blueprint import TailCall
@@ -27,7 +27,7 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
 
 
-class Commits(Part):
+class Commits:
     """The link between one run's graph and its journal. Use it under the lock.
 
     Args:
@@ -38,7 +38,10 @@ class Commits(Part):
     """
 
     def __init__(self, parts: RunParts) -> None:
-        super().__init__(parts)
+        self._parts = parts  # it is made with the table of nodes, and so is no ``Part``
+        self._run = parts.run
+        self._lock = parts.lock
+        self._dispatch = parts.dispatch
         assert parts.run.journal is not None
         self._journal = parts.run.journal
         self._desk = parts.run.journal.desk
