@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
     from cascade.runtime.limits.rules import Constraint as Constraint
+    from cascade.runtime.log_context import LogContext as LogContext
     from cascade.runtime.loops.tiers import explain as explain
     from cascade.runtime.runners import run as run
     from cascade.runtime.runners import run_async as run_async
@@ -102,6 +103,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "runtime.telemetry.history": ("History",),
         "runtime.limits.capacities": ("Capacities",),
         "runtime.limits.rules": ("Constraint",),
+        "runtime.log_context": ("LogContext",),
         "runtime.runners": ("run", "run_async"),
         "runtime.telemetry.lines": ("LineWriter",),
         "runtime.telemetry.logs": ("EventLogger",),

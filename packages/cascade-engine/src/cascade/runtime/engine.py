@@ -395,6 +395,7 @@ class Engine(DurableMethods):
             and self.state_backend is None
             and self.record is None
             and not self._lending.elsewhere.everything
+            and self._lending.middleware is None
             and not self.constraints.any
             and not self._closed
         )

@@ -27,6 +27,7 @@ from cascade.runtime.execution.placement import Durations
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.rules import Constraint
+from cascade.runtime.middleware import Middlewares
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.recording import Record, recorder
@@ -60,6 +61,8 @@ class Lending:
         blueprints: The targets of ``TailCall(target_blueprint_id=…)``.
         abandoned: The calls that runs no longer wait for (M8).
         durations: The functions found to be slow in the event loop's thread (M6).
+        elsewhere: Makes calls in other processes.
+        middleware: The functions around each call, or None.
 
     Raises:
         ExecutorError: ``threads`` or ``executor`` lends no threads of this process.
@@ -75,6 +78,7 @@ class Lending:
         self._bus = bus
         self._constraints = constraints
         self._step_interval = made.step_interval
+        self.middleware = Middlewares(made.middleware) if made.middleware else None
         self._cache = engines_cache(made.cache)
         self._owns_cache = isinstance(made.cache, str)
         self.abandoned = AbandonedCalls()
@@ -118,6 +122,7 @@ class Lending:
             cache=self._cache,
             early=EarlyTasks(loop, monitor),
             elsewhere=self.elsewhere,
+            middleware=self.middleware,
         )
         self._last = _Lent(ref(loop), threading.get_ident(), state, hook, parts)
         return parts

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
+    from cascade.runtime.graph_path.lanes.wrapping import Wrapping
     from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
     from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
     from cascade.runtime.graph_path.node_table import Nodes
@@ -87,6 +88,7 @@ class Surroundings:
     slow_lane: SlowLane
     timed_calls: TimedCalls
     waits: Waits
+    wrapping: Wrapping
 
     _makers: Makers = MappingProxyType({})
 

@@ -56,6 +56,7 @@ class Pump:
         self._nodes = around.nodes
         self._dispatch = around.dispatch
         self._commits = None if around.run.journal is None else around.commits
+        self._wrap = None if around.run.middleware is None else around.wrapping.operation
         self._thread = get_ident()
         self.limits = TimeLimits(self.run.loop, self.run.context)
         self._monitor: Any = self.run.monitor or Unwatched()
@@ -269,7 +270,7 @@ class Pump:
             spare.started = self.run.loop.time()
         self._monitor.allowed(work.operation.may_block)
         spare.segment, spare.node, spare.work = work.segment, work.node, work
-        spare.operation = work.operation
+        spare.operation = work.operation if self._wrap is None else self._wrap(work)
         spare.args, spare.kwargs = given
         return True
 

@@ -42,7 +42,8 @@ class LoopEntries:
 
     def __init__(self, run: Run, tier: Tier) -> None:
         self._run = run
-        self._tier: Tier = tier
+        # A compiled loop makes no call of its own for a step, which middlewares could be around.
+        self._tier: Tier = tier if run.middleware is None else "interpreted"
 
     @classmethod
     def of(cls, around: Surroundings) -> Self:
