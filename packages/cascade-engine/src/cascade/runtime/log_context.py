@@ -33,14 +33,14 @@ class LogContext(logging.Filter):
     >>> import cascade as cs, sys
     >>> handler = logging.StreamHandler(sys.stdout)
     >>> handler.addFilter(cs.LogContext())
-    >>> handler.setFormatter(logging.Formatter("%(run_id)s %(task)s attempt %(attempt)s: %(message)s"))
+    >>> handler.setFormatter(logging.Formatter("%(run_id)s %(task)s %(attempt)s: %(message)s"))
     >>> log = logging.getLogger("reports")
     >>> log.addHandler(handler)
     >>> @cs.task
     ... def load(path):
     ...     log.warning("no header in %s", path)
     >>> cs.run(load("a.csv"), run_id="monday")
-    monday load attempt 1: no header in a.csv
+    monday load 1: no header in a.csv
     >>> log.removeHandler(handler)
     """
 

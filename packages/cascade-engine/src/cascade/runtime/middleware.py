@@ -68,7 +68,9 @@ class Middlewares:
                     f"{'has' if listed else 'is'} {short(function)}"
                 )
 
-    def around(self, call: TaskCall, func: Callable[..., Any], is_async: bool) -> Any:
+    def around(
+        self, call: TaskCall, func: Callable[..., Any], is_async: bool
+    ) -> Callable[..., Any]:
         """A function that makes ``call`` with the middlewares around it, as ``func`` alone would.
 
         It is a coroutine function if ``is_async``.

@@ -11,9 +11,9 @@ import asyncio
 from contextvars import Context
 from typing import Any, Self
 
+from cascade.runtime.current import Place
 from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import cancelled_inside
-from cascade.runtime.current import Place
 from cascade.runtime.execution.early_calls import has_plain_tasks
 from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.graph_path.lanes.following import searched
