@@ -507,7 +507,7 @@ def test_what_is_no_middleware_is_refused() -> None:
     with refused(DefinitionError, "is no generator function: it has returned"):
         cs.run(plain(1), middleware=[returns])
     with refused(DefinitionError, "is no generator function: it has returned"):
-        cs.run(later(1), middleware=[waits])
+        cs.run(later(1), middleware=[waits])  # type: ignore[list-item]
     for task in (plain, later):
         with refused(DefinitionError, "twice yields twice"):
             cs.run(task(1), middleware=[twice])

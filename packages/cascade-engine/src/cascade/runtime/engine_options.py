@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cascade.runtime.middleware import Middleware
     from cascade.runtime.telemetry.levels import LogLevel
     from cascade.runtime.telemetry.lines import LogFormat
+    from cascade.runtime.telemetry.otel import OpenTelemetry
     from cascade.spec.caching import CachePolicy
     from cascade.spec.protocols import (
         CacheBackend,
@@ -49,6 +50,7 @@ class EngineOptions(TypedDict, total=False):
     cache: CachePolicy | CacheBackend | str | None
     tier: Tier
     middleware: Sequence[Middleware]
+    otel: OpenTelemetry | bool
     teardown_timeout: float
     step_interval: float
     store: RunStore | str | None
@@ -96,6 +98,8 @@ class EngineSettings:
         tier: How compiled loops make steps; see ``VirtualMachine``.
         middleware: Generator functions around each call of a task, the outermost one first; see
             ``cascade.runtime.middleware``. Loops are then not compiled.
+        otel: Report runs, nodes and attempts to OpenTelemetry: true for the global providers, or a
+            ``cs.OpenTelemetry``. Needs ``pip install "cascade-engine[otel]"``.
         teardown_timeout: Seconds that closing a resource may take, unless the resource has a
             ``teardown_timeout`` of its own. A teardown that takes longer is cancelled or, on a
             thread, abandoned; that is an error of the run, and the other resources are closed.
@@ -129,6 +133,7 @@ class EngineSettings:
     cache: CachePolicy | CacheBackend | str | None = None
     tier: Tier = "auto"
     middleware: Sequence[Middleware] = ()
+    otel: OpenTelemetry | bool = False
     teardown_timeout: float = TEARDOWN_TIMEOUT
     step_interval: float = STEP_INTERVAL
     store: RunStore | str | None = None

@@ -54,19 +54,25 @@ Middleware: TypeAlias = Callable[[TaskCall], Generator[None, Any, Any]]
 class Middlewares:
     """The middlewares of an engine, the outermost one first.
 
+    Attributes:
+        each_step: Whether one of them has to see each step of a loop, so that none is compiled.
+            Those of users do; others have an attribute ``each_step`` that is false.
+
     Raises:
         ArgumentError: It is no list, or one of them is not callable.
     """
 
     def __init__(self, functions: Iterable[Middleware]) -> None:
         listed = not callable(functions) and isinstance(functions, Iterable)
-        self._functions = tuple(functions) if listed else ()
-        for function in self._functions if listed else [functions]:
+        self.functions = tuple(functions) if listed else ()
+        for function in self.functions if listed else [functions]:
             if not listed or not callable(function):
                 raise ArgumentError(
                     "middleware= takes a list of generator functions, but "
                     f"{'has' if listed else 'is'} {short(function)}"
                 )
+
+        self.each_step = any(getattr(f, "each_step", True) for f in self.functions)
 
     def around(
         self, call: TaskCall, func: Callable[..., Any], is_async: bool
@@ -103,7 +109,7 @@ class Middlewares:
         """Begin ``call``: run each middleware to its ``yield``."""
         call.args, call.kwargs = args, kwargs
         layers = Layers()
-        for function in self._functions:
+        for function in self.functions:
             try:
                 layer = function(call)
                 if not isinstance(layer, GeneratorType):

@@ -43,7 +43,8 @@ class LoopEntries:
     def __init__(self, run: Run, tier: Tier) -> None:
         self._run = run
         # A compiled loop makes no call of its own for a step, which middlewares could be around.
-        self._tier: Tier = tier if run.middleware is None else "interpreted"
+        is_compiled = run.middleware is None or not run.middleware.each_step
+        self._tier: Tier = tier if is_compiled else "interpreted"
 
     @classmethod
     def of(cls, around: Surroundings) -> Self:
