@@ -141,8 +141,10 @@ class Tracing(Subscriber):
         self._listen(TaskFinished, self._finished)
         self._listen(TaskFailed, self._failed)
         self._listen(RunFinished, self._run_finished)
-        for kind in (TaskRetrying, TaskSkipped, TaskCached, StepsMade):
-            self._listen(kind, self._other)
+        self._listen(StepsMade, self._steps_made)
+        self._listen(TaskRetrying, self._figures.retried)
+        self._listen(TaskSkipped, self._figures.skipped)
+        self._listen(TaskCached, self._figures.cached)
 
     # -- runs ---------------------------------------------------------------------------------
 
@@ -235,19 +237,16 @@ class Tracing(Subscriber):
         self._figures.task_ended(event)
         return node
 
-    def _other(self, event: TaskRetrying | TaskSkipped | TaskCached | StepsMade) -> None:
-        if isinstance(event, StepsMade):
-            run = self._runs.get(event.run_id)
-            if run is not None:
-                self._figures.made(run, event.steps)
-        else:
-            self._figures.other(event)
+    def _steps_made(self, event: StepsMade) -> None:
+        run = self._runs.get(event.run_id)
+        if run is not None:
+            self._figures.made(run, event.steps)
 
     # -- attempts -----------------------------------------------------------------------------
 
     def attempt(self, call: TaskCall, node: _Node) -> Span | None:
         """The span of an attempt that begins; None for a step without one."""
-        links = ()
+        links: tuple[trace.Link, ...] = ()
         if call.step:
             now = perf_counter()
             if call.step >= _FIRST_STEPS and now < node.next_step:
@@ -346,13 +345,14 @@ class _Figures:
         if event.waited:
             self._waits.record(event.waited, {"cascade.task": event.task})
 
-    def other(self, event: TaskRetrying | TaskSkipped | TaskCached) -> None:
-        named = {"cascade.task": event.task}
-        if isinstance(event, TaskRetrying):
-            self._retries.add(1, named)
-        else:
-            outcome = "skipped" if isinstance(event, TaskSkipped) else "cached"
-            self._uncalled.add(1, named | {"cascade.outcome": outcome})
+    def retried(self, event: TaskRetrying) -> None:
+        self._retries.add(1, {"cascade.task": event.task})
+
+    def skipped(self, event: TaskSkipped) -> None:
+        self._uncalled.add(1, {"cascade.task": event.task, "cascade.outcome": "skipped"})
+
+    def cached(self, event: TaskCached) -> None:
+        self._uncalled.add(1, {"cascade.task": event.task, "cascade.outcome": "cached"})
 
 
 def _ns(event: Event) -> int:
