@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Address, Handed, Resume, Segment, Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.middleware import Layers, TaskCall
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
@@ -20,13 +20,13 @@ class Wrapping:
     """Puts middlewares around the calls of one run.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._run = around.run
-        assert around.run.middleware is not None
-        self._middleware = around.run.middleware
+    def __init__(self, parts: RunParts) -> None:
+        self._run = parts.run
+        assert parts.run.middleware is not None
+        self._middleware = parts.run.middleware
 
     def func(self, work: Work) -> Callable[..., Any]:
         """The function for the next call of ``work``; Cascade's own operations have no others."""
