@@ -86,6 +86,8 @@ class Run(RunEvents):
         patience: The targets for which short waits for workers pay; None for no such waits.
         early: The spare asyncio tasks of the event loop; None without an engine.
         elsewhere: Makes calls in other processes.
+        middleware: The functions around each call, or None.
+        short_cuts: Whether calls of plain values may be made together, without a ``Work``.
         pool_reports: The nodes on the threads of its pool, and those that wait; None without one.
     """
 
@@ -118,6 +120,8 @@ class Run(RunEvents):
         self.monitor = lent.monitor
         self.early = lent.early
         self.elsewhere = lent.elsewhere
+        self.middleware = lent.middleware
+        self.short_cuts = not lent.elsewhere.everything and lent.middleware is None
         self._retry_delays: dict[object, Waiting] = {}
         self._starter = current_run.get(None)
         self.pool_reports: PoolReports | None = None

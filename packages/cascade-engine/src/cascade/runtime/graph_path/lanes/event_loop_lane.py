@@ -39,7 +39,10 @@ class EventLoopLane:
         #: Asyncio task → its work, for ``cs.current``.
         self.working: dict[asyncio.Task[Any], Work] = {}
         self._processor = NodeProcessor(
-            self._run, self._end.is_cancelled, jobs=lambda: parts.held_jobs
+            self._run,
+            self._end.is_cancelled,
+            jobs=lambda: parts.held_jobs,
+            wrap=None if self._run.middleware is None else parts.wrapping.func,
         )
 
     async def work_on(self, item: Item, in_place: bool = False) -> None:
@@ -113,6 +116,8 @@ class EventLoopLane:
         """Whether the next call of ``work`` awaits a coroutine, without limits and policies."""
         run = self._run
         if not work.operation.is_async or work.policies is not PLAIN_CALLS:
+            return False
+        if run.middleware is not None:
             return False
         return not (run.constraints.any and run.governs(work.operation, PLAIN_CALLS))
 

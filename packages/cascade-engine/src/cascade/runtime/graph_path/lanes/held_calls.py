@@ -59,7 +59,13 @@ class HeldCalls:
         self._dispatch.at_look(self._look)
         self._end.at_stop(self._look_soon)
 
-    def call(self, context: Context, work: Work, used: Sequence[ResourceInstance]) -> Any:
+    def call(
+        self,
+        context: Context,
+        work: Work,
+        func: Callable[..., Any],
+        used: Sequence[ResourceInstance],
+    ) -> Any:
         """Make the call of ``work`` in ``context``, with its resources. In a worker's thread.
 
         GIVEN_UP if one of them took too long; then the caller must leave at once, and leave
@@ -69,6 +75,7 @@ class HeldCalls:
         Args:
             context: The context of the call.
             work: The work.
+            func: The function that it calls.
             used: The shared resources that it uses, which are open.
         """
         resources, me = self._run.resources, get_ident()
@@ -80,7 +87,7 @@ class HeldCalls:
                 if self._asks_again(work):
                     held.close(None)
                     return NOT_BEGUN
-                held.value = context.run(work.operation.func, *args, **kwargs)
+                held.value = context.run(func, *args, **kwargs)
                 del args, kwargs
             except GivenUp:
                 raise
