@@ -113,8 +113,8 @@ class Run(RunEvents):
         # Later registrations and overrides apply to later runs.
         self._registered = lent.container.registered_now()
         # In virtual time the speed of the machine must not matter, and threads stop the clock.
-        self._is_virtual = VirtualLoop.was_used and isinstance(self.loop, VirtualLoop)
-        self.patience: Patience | None = None if self._is_virtual else lent.patience
+        self.is_virtual = VirtualLoop.was_used and isinstance(self.loop, VirtualLoop)
+        self.patience: Patience | None = None if self.is_virtual else lent.patience
         self.monitor = lent.monitor
         self.early = lent.early
         self.elsewhere = lent.elsewhere
@@ -147,7 +147,7 @@ class Run(RunEvents):
     @lazily
     def placement(self) -> Placement:
         """Decides where calls are made (M6)."""
-        return Placement(None if self._is_virtual else self._lent.durations)
+        return Placement(None if self.is_virtual else self._lent.durations)
 
     @lazily
     def gate(self) -> Gate:
@@ -160,7 +160,7 @@ class Run(RunEvents):
         """The calls on threads, and those that wait for one."""
         starter = self._starter
         parent: ThreadWaits | None = None if starter is None else starter.thread_waits
-        return ThreadWaits(self, parent, self._is_virtual)
+        return ThreadWaits(self, parent, self.is_virtual)
 
     # -- its life -----------------------------------------------------------------------------
 
@@ -171,6 +171,11 @@ class Run(RunEvents):
         if journal.made:
             self.steps.add_earlier(journal.made)
         self.record = together(self.record, journal.record)
+
+    @property
+    def is_inner(self) -> bool:
+        """Whether a call of another run has begun it."""
+        return self._starter is not None
 
     @property
     def is_durable(self) -> bool:
@@ -341,13 +346,19 @@ class Run(RunEvents):
         lacking = self._lacking() if inputs else ()
         return [*self._resting.values(), *self._timed(), *held_up, *lacking]
 
-    def begin_rest(self, task: str, source: LazyResult[Any] | None, seconds: float) -> object:
-        """Report that a node waits for its next attempt, until ``end_rest`` gets the result."""
+    def begin_rest(
+        self,
+        task: str,
+        source: LazyResult[Any] | None,
+        seconds: float | None,
+        reason: str = "retry delay",
+    ) -> object:
+        """Report that a node waits, until ``end_rest`` gets the result."""
         key = object()
         node, item = number_of(source), item_of(source)
-        self._resting[key] = Waiting(task, node, "retry delay", (), seconds, monotonic(), item)
-        if seconds:
-            self.publish(TaskWaiting, task, node, "retry delay", (), seconds, item=item)
+        self._resting[key] = Waiting(task, node, reason, (), seconds, monotonic(), item)
+        if seconds != 0:
+            self.publish(TaskWaiting, task, node, reason, (), seconds, item=item)
         return key
 
     def end_rest(self, key: object) -> None:

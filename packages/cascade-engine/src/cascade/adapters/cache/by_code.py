@@ -74,11 +74,13 @@ class ByCode:
         serializer: ``"pickle"`` for values that have no stored form; needs a ``signing_key``.
         modules: Modules that may be imported because a stored value names a class in them. None:
             any.
+        wait: Seconds to wait for a value that another run or process computes, before computing it
+            as well; 0 to compute at once. None: as long as that one lives.
         now: The clock for expiry and last use, in seconds since the epoch.
 
-    A value that cannot be stored is computed each time; the logger ``cascade.cache`` warns once per
-    task. Processes that miss the same value at the same time each compute it, and the last one is
-    kept.
+    If several runs or processes miss the same value at the same time, one computes it and the
+    others wait for it. A value that cannot be stored is computed each time; the logger
+    ``cascade.cache`` warns once per task, and also if values cannot be written.
 
     Raises:
         ArgumentError: An option is invalid. From ``key``: an argument has no content; the message
@@ -97,6 +99,7 @@ class ByCode:
         signing_key: bytes | str | None = None,
         serializer: Literal["json", "pickle"] = "json",
         modules: Iterable[str] | None = None,
+        wait: float | str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         if isinstance(store, str):
@@ -111,6 +114,8 @@ class ByCode:
         self._store = store
         self._ttl = None if ttl is None else _above_zero(seconds_of("ttl", ttl))
         self._max_size = None if max_size is None else bytes_of("max_size", max_size)
+        #: As given, in seconds.
+        self.wait = None if wait is None else seconds_of("wait", wait)
         self._codec = Codec(signing_key=signing_key, serializer=serializer, modules=modules)
         #: The clock for expiry and last use.
         self.now = now
@@ -119,7 +124,7 @@ class ByCode:
         self._told: set[str] = set()
         self._kept: tuple[int, Entries] | None = None
         shared = store if isinstance(store, str) and store != "memory:" else id(self)
-        options = (self._ttl, self.ignored, version, max_size, signing_key, serializer)
+        options = (self._ttl, self.ignored, version, max_size, signing_key, serializer, wait)
         self._made_of = (shared if isinstance(store, str) else id(store), *options, now)
         self._hash = hash(self._made_of)
 
@@ -204,6 +209,30 @@ class ByCode:
                 return
         self._written = 0
         self.entries.evict(self._max_size)
+
+    # -- calls that are being made ------------------------------------------------------------
+
+    @property
+    def shared(self) -> ByCode | None:
+        """What lets others wait for a call; None if values are in a backend."""
+        return self if isinstance(self._store, str) else None
+
+    def claim(self, key: CallKey, wake: Callable[[], object]) -> bool:
+        """Whether to make a call, and then to call ``leave``; see ``SharedCache``."""
+        if self.wait != 0 and key.task not in self._told:  # otherwise nobody need wait
+            key.is_claimed = self.entries.claim(key.digest, wake)
+            return key.is_claimed
+        return True
+
+    def leave(self, key: CallKey) -> None:
+        """A call is over."""
+        if key.is_claimed:
+            key.is_claimed = False
+            self.entries.leave(key.digest)
+
+    def finish(self) -> None:
+        """Write what was saved. At the end of a run."""
+        self.entries.finish()
 
     # -- what is known before a run -----------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
+from cascade.adapters.cache.claim_rows import ClaimRows
 from cascade.adapters.cache.sql_entries import Cursor, Execute, SqlEntries
 from cascade.adapters.stores.postgres_server import Connection, PostgresServer
 from cascade.adapters.stores.schema import Migration
@@ -38,7 +39,13 @@ _FIRST: Final[Migration] = (
     "CREATE INDEX cache_plans_of ON cascade.cache_plans (key)",
     "CREATE TABLE cascade.cache_code (code text PRIMARY KEY, components text NOT NULL)",
 )
-_MIGRATIONS: Final = (_FIRST,)
+_SECOND: Final[Migration] = (
+    """CREATE TABLE cascade.cache_claims (
+        key bytea PRIMARY KEY, owner text NOT NULL, until double precision NOT NULL
+    )""",
+    "CREATE TABLE cascade.cache_sources (name bytea PRIMARY KEY, state text, digest bytea)",
+)
+_MIGRATIONS: Final = (_FIRST, _SECOND)
 
 
 class PostgresEntries(SqlEntries):
@@ -66,6 +73,9 @@ class PostgresEntries(SqlEntries):
 
     def __repr__(self) -> str:
         return f"the cache '{self._server.name}'"
+
+    def locks(self) -> ClaimRows:
+        return ClaimRows(self)
 
     def read(self, action: Callable[[Execute], T]) -> T:
         return self._server.do(lambda connection: action(_Execute(connection)))

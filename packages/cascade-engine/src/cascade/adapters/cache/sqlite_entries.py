@@ -5,9 +5,11 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
+from cascade.adapters.cache.lock_file import LockFile
 from cascade.adapters.cache.sql_entries import Cursor, Execute, SqlEntries
 from cascade.adapters.cache.value_files import ValueFiles
 from cascade.adapters.stores.schema import Migration
@@ -46,7 +48,12 @@ _FIRST: Final[Migration] = (
         code TEXT PRIMARY KEY NOT NULL, components TEXT NOT NULL
     )""",
 )
-_MIGRATIONS: Final = (_FIRST,)
+_SECOND: Final[Migration] = (
+    """CREATE TABLE cascade_cache_sources (
+        name BLOB PRIMARY KEY NOT NULL, state TEXT NOT NULL, digest BLOB NOT NULL
+    ) WITHOUT ROWID""",
+)
+_MIGRATIONS: Final = (_FIRST, _SECOND)
 
 
 class SQLiteEntries(SqlEntries):
@@ -66,49 +73,65 @@ class SQLiteEntries(SqlEntries):
     """
 
     def __init__(self, path: str, *, synchronous: str = "normal", timeout: float = 30.0) -> None:
-        super().__init__(ValueFiles(f"{path}-values"))
         self._file = SQLiteFile(path, synchronous, timeout)
         self._file.prepare(_MIGRATIONS, _META)
-        self._connection: sqlite3.Connection | None = None
-        self._closed = False
-        #: Held while the connection is used.
-        self._using = threading.Lock()
-        self._close_connection: Callable[[], Any] = _nothing
+        # Two, so that what is read need not wait for what is written.
+        self._reading, self._writing = _Connection(self._file), _Connection(self._file)
+        super().__init__(ValueFiles(f"{path}-values"))
 
     def __repr__(self) -> str:
         return f"the cache '{self._file.path}'"
 
+    def locks(self) -> LockFile | None:
+        return LockFile.at(f"{self._file.path}-claims")
+
     def read(self, action: Callable[[Execute], T]) -> T:
-        with self._using, self._file.errors():
-            return action(_Execute(self._opened()))
+        with self._reading.used(repr(self)) as connection:
+            return action(_Execute(connection))
 
     def write(self, action: Callable[[Execute], T]) -> T:
-        with self._using, self._file.errors():
-            connection = self._opened()
+        with self._writing.used(repr(self)) as connection, writing(connection):
+            return action(_Execute(connection))
+
+    def close(self) -> None:
+        if not self._reading.is_closed:
+            super().close()
+            self._writing.close()
+            self._reading.close()
+
+
+class _Connection:
+    """A connection that is opened when it is needed, and used by one thread after the other."""
+
+    def __init__(self, file: SQLiteFile) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._opened: sqlite3.Connection | None = None
+        self._close: Callable[[], Any] = _nothing
+        self.is_closed = False
+
+    @contextmanager
+    def used(self, name: str) -> Iterator[sqlite3.Connection]:
+        """The connection, for the block; another one after an error of SQLite."""
+        with self._lock, self._file.errors():
+            if self.is_closed:
+                raise StoreError(f"{name} is closed")
+            if self._opened is None:
+                self._opened = self._file.connect()
+                # Also when this object is collected, and at the end of the process.
+                self._close = weakref.finalize(self, self._opened.close)
             try:
-                with writing(connection):
-                    return action(_Execute(connection))
+                yield self._opened
             except sqlite3.Error:
-                self._connection = None  # writing() has closed it
+                self._opened = None
+                self._close()
                 raise
 
     def close(self) -> None:
-        if self._closed:
-            return
-        super().close()
-        with self._using:
-            self._closed = True
-            self._connection = None
-            self._close_connection()
-
-    def _opened(self) -> sqlite3.Connection:
-        if self._closed:
-            raise StoreError(f"{self!r} is closed")
-        if self._connection is None:
-            self._connection = self._file.connect()
-            # Also when this object is collected, and at the end of the process.
-            self._close_connection = weakref.finalize(self, self._connection.close)
-        return self._connection
+        with self._lock:
+            self.is_closed = True
+            self._opened = None
+            self._close()
 
 
 def _nothing() -> None:

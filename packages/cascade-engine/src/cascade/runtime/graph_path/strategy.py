@@ -45,6 +45,7 @@ from cascade.runtime.graph_path.locating import locate
 from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
 from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
 from cascade.runtime.graph_path.node_table import Nodes
+from cascade.runtime.graph_path.rules.cache_waits import CacheWaits
 from cascade.runtime.graph_path.rules.caching import Caches
 from cascade.runtime.graph_path.rules.chains import Chains
 from cascade.runtime.graph_path.rules.commits import Commits
@@ -108,6 +109,7 @@ def _remote_lane(around: Surroundings) -> Any:
 #: Makers of the parts that a run makes when they are first used.
 _MAKERS = {
     "beginnings": Beginnings,
+    "cache_waits": CacheWaits,
     "caches": Caches,
     "chains": Chains,
     "commits": Commits,
@@ -230,7 +232,7 @@ class GraphRun:
         pump = self._around.made("pump")
         if pump is not None:
             pump.close()
-        for name in ("waits", "commits", "remote_lane", "pruning"):
+        for name in ("waits", "cache_waits", "commits", "remote_lane", "pruning", "caches"):
             part = self._around.made(name)
             if part is not None:
                 part.close()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
     from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
     from cascade.runtime.graph_path.node_table import Nodes
+    from cascade.runtime.graph_path.rules.cache_waits import CacheWaits
     from cascade.runtime.graph_path.rules.caching import Caches
     from cascade.runtime.graph_path.rules.chains import Chains
     from cascade.runtime.graph_path.rules.commits import Commits
@@ -65,6 +66,7 @@ class Surroundings:
     """
 
     beginnings: Beginnings
+    cache_waits: CacheWaits
     caches: Caches
     chains: Chains
     commits: Commits

@@ -144,6 +144,7 @@ class Dispatch:
             or (self._run.journal is not None and self._around.commits.held)
             or (openings is not None and openings.busy)
             or ((held := self._around.made("held_calls")) is not None and held.busy)
+            or ((waits := self._around.made("cache_waits")) is not None and waits.any)
             or getattr(self._remote, "busy", False)
             or before != getattr(self._remote, "landings", 0)
         )
