@@ -30,7 +30,7 @@ def entry(name="a", *, body=b"1", task="flows:f", code="c1", at=100.0, ends=None
 def put(entries, *args, **fields) -> bytes:
     made = entry(*args, **fields)
     entries.put(made, lambda: f"components of {made.code}")
-    entries.finish()
+    entries.flush()
     return made.key
 
 
@@ -143,7 +143,7 @@ def test_many_threads_use_it_at_once(entries):
 def test_a_plan_leads_to_an_entry_until_its_end(entries, another):
     key = put(entries, "a")
     entries.keep_plans([Plan(b"p" * 16, key, None), Plan(b"q" * 16, key, 150.0)])
-    entries.finish()
+    entries.flush()
 
     assert another.plans([b"p" * 16, b"q" * 16, b"r" * 16], 149.0) == {
         b"p" * 16: Plan(b"p" * 16, key, None),
@@ -155,9 +155,9 @@ def test_a_plan_leads_to_an_entry_until_its_end(entries, another):
 def test_the_latest_plan_replaces_the_one_before(entries):
     first, second = put(entries, "a"), put(entries, "b")
     entries.keep_plans([Plan(b"p" * 16, first, 150.0)])
-    entries.finish()
+    entries.flush()
     entries.keep_plans([Plan(b"p" * 16, second, None)])
-    entries.finish()
+    entries.flush()
 
     assert entries.plans([b"p" * 16], 500.0)[b"p" * 16] == Plan(b"p" * 16, second, None)
 
@@ -165,7 +165,7 @@ def test_the_latest_plan_replaces_the_one_before(entries):
 def test_a_plan_goes_with_its_entry(entries):
     key = put(entries, "a")
     entries.keep_plans([Plan(b"p" * 16, key, None), Plan(b"q" * 16, key_of("gone"), None)])
-    entries.finish()
+    entries.flush()
     entries.remove(key)
 
     assert entries.plans([b"p" * 16, b"q" * 16], 1.0) == {}
@@ -175,7 +175,7 @@ def test_a_thousand_plans_are_found_at_once(entries):
     key = put(entries, "a")
     plans = [Plan(key_of(number), key, None) for number in range(1_200)]
     entries.keep_plans(plans)
-    entries.finish()
+    entries.flush()
 
     assert len(entries.plans([plan.plan for plan in plans], 1.0)) == 1_200
 
@@ -343,7 +343,7 @@ def key_of(name):
 def put(entries, name, body):
     made = Entry(key_of(name), "flows:f", "c1", "{{}}", None, body, 100.0, 0.5, None)
     entries.put(made, str)
-    entries.finish()
+    entries.flush()
 
 entries = open_entries({url!r})
 """

@@ -131,6 +131,8 @@ class Lending:
             self._threads.shutdown(wait=False)
         if self._owns_cache:
             self._cache.close()
+        elif (shared := getattr(self._cache, "shared", None)) is not None:
+            shared.flush()
 
     def _threads_of(self, loop: asyncio.AbstractEventLoop) -> Executor:
         """In virtual time plain functions run inline, unless the engine was given threads."""

@@ -82,8 +82,8 @@ class SharedCache(Protocol):
     def leave(self, key: Any) -> None:
         """The call of a claimed key is over. ``save`` was called before, if it has a value."""
 
-    def finish(self) -> None:
-        """Write what was saved, for other processes. Called at the end of a run."""
+    def flush(self) -> None:
+        """Write what was saved, for other processes. Called when an engine ends."""
 
 
 class PlannedCache(Protocol):

@@ -6,11 +6,11 @@ import atexit
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
@@ -230,10 +230,6 @@ class ByCode:
             key.is_claimed = False
             self.entries.leave(key.digest)
 
-    def finish(self) -> None:
-        """Write what was saved. At the end of a run."""
-        self.entries.finish()
-
     # -- what is known before a run -----------------------------------------------------------
 
     @property
@@ -277,12 +273,16 @@ class ByCode:
             kept = self._kept = process, _opened(process, self._store)
         return kept[1]
 
+    def flush(self) -> None:
+        """Write what is only in memory. An error is only logged: values are computed again."""
+        if self._kept is not None and self._kept[0] == os.getpid():
+            _flush(self._kept[1])
+
     def close(self) -> None:
         """Write down what is only in memory, and let go of the store; a later use opens it."""
         kept, self._kept = self._kept, None
         if kept is not None and kept[0] == os.getpid():
-            with suppress(StoreError):  # when entries were used is a hint
-                kept[1].flush()
+            _flush(kept[1])
 
 
 def components_text(code: CodeHash) -> str:
@@ -303,16 +303,33 @@ def _opened(process: int, url: str) -> Entries:
         found: Entries | None = _open.get((process, url))
         if found is None:
             found = _open[process, url] = open_entries(url)
+            _flush_at_exit(process)
         return found
 
 
-@atexit.register
+def _flush(entries: Entries) -> None:
+    try:
+        entries.flush()
+    except StoreError as error:
+        _log.warning("values cannot be kept in the cache: %s", error)
+
+
 def _flush_all() -> None:
-    """Write down when entries were used."""
+    """Write what is only in memory, at the end of the process."""
     for (process, _), entries in list(_open.items()):
         if process == os.getpid():
-            with suppress(StoreError):
-                entries.flush()
+            _flush(entries)
+
+
+@cache
+def _flush_at_exit(process: int) -> None:
+    """Have that done, once per process. Children of ``multiprocessing`` run no exit handlers."""
+    atexit.register(_flush_all)
+    module = sys.modules.get("multiprocessing.process")
+    if module is not None and module.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _flush_all, exitpriority=0)
 
 
 def _is_unchanged(value: Any, content: bytes) -> bool:

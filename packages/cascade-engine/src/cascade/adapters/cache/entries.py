@@ -87,7 +87,7 @@ class Entries(Protocol):
     def put(self, entry: Entry, components: Callable[[], str]) -> None:
         """Keep an entry, in place of an earlier one; and the components of its code.
 
-        This process finds it at once, others a moment later, or after ``finish``. An entry that
+        This process finds it at once, others a moment later, or after ``flush``. An entry that
         cannot be written is told to the logger ``cascade.cache``, and is none.
         """
 
@@ -115,9 +115,6 @@ class Entries(Protocol):
 
     def keep_file(self, name: bytes, state: str, digest: bytes) -> None:
         """Remember the digest of a file; written as entries are."""
-
-    def finish(self) -> None:
-        """Write the entries and plans that are not written yet."""
 
     def flush(self) -> None:
         """Write everything that is only in memory, also when entries were used."""

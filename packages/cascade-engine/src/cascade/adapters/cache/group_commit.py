@@ -1,7 +1,7 @@
 """GroupCommit: what a cache has to write, collected from all threads and written together.
 
 A value counts for its own process as soon as it is put. A thread writes what was put within a
-moment in one transaction; ``flush``, at the end of a run, writes at once, in the calling thread.
+moment in one transaction; ``flush`` writes at once, in the calling thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cascade.spec.errors import StoreError
 
 _log = logging.getLogger("cascade.cache")
 #: Seconds in which entries are collected before the thread writes them.
-GATHER: Final = 0.02
+GATHER: Final = 0.05
 #: Entries, and bytes of their values, that may be unwritten. Beyond, the next one waits.
 _MOST: Final = 2_000
 _MOST_BYTES: Final = 16_000_000
@@ -109,11 +109,6 @@ class GroupCommit:
         """Leave out an entry that is not written yet."""
         with self._news:
             self._next.entries.pop(key, None)
-
-    @property
-    def any(self) -> bool:
-        """Whether entries or plans are unwritten."""
-        return bool(self._next or self._last)
 
     def flush(self) -> None:
         """Write everything now.

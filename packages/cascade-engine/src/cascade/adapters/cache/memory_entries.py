@@ -64,9 +64,6 @@ class MemoryEntries:
     def keep_file(self, name: bytes, state: str, digest: bytes) -> None:
         """The process remembers files by itself."""
 
-    def finish(self) -> None:
-        """Nothing is written."""
-
     def flush(self) -> None:
         """Nothing is written."""
 

@@ -201,10 +201,6 @@ class SqlEntries(ABC):
     def keep_file(self, name: bytes, state: str, digest: bytes) -> None:
         self._unwritten.put_file(name, state, digest)
 
-    def finish(self) -> None:
-        if self._unwritten.any:
-            self._unwritten.flush()
-
     def flush(self) -> None:
         self._unwritten.flush()
         noted = self._take_noted()

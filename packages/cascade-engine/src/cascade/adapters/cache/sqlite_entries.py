@@ -5,8 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from cascade.adapters.cache.lock_file import LockFile
@@ -86,12 +85,14 @@ class SQLiteEntries(SqlEntries):
         return LockFile.at(f"{self._file.path}-claims")
 
     def read(self, action: Callable[[Execute], T]) -> T:
-        with self._reading.used(repr(self)) as connection:
-            return action(_Execute(connection))
+        return self._reading.do(action)
 
     def write(self, action: Callable[[Execute], T]) -> T:
-        with self._writing.used(repr(self)) as connection, writing(connection):
-            return action(_Execute(connection))
+        def act(execute: _Execute) -> T:
+            with writing(execute.connection):
+                return action(execute)
+
+        return self._writing.do(act)
 
     def close(self) -> None:
         if not self._reading.is_closed:
@@ -106,31 +107,34 @@ class _Connection:
     def __init__(self, file: SQLiteFile) -> None:
         self._file = file
         self._lock = threading.Lock()
-        self._opened: sqlite3.Connection | None = None
+        self._execute: _Execute | None = None
         self._close: Callable[[], Any] = _nothing
         self.is_closed = False
 
-    @contextmanager
-    def used(self, name: str) -> Iterator[sqlite3.Connection]:
-        """The connection, for the block; another one after an error of SQLite."""
-        with self._lock, self._file.errors():
-            if self.is_closed:
-                raise StoreError(f"{name} is closed")
-            if self._opened is None:
-                self._opened = self._file.connect()
-                # Also when this object is collected, and at the end of the process.
-                self._close = weakref.finalize(self, self._opened.close)
+    def do(self, action: Callable[[_Execute], T]) -> T:
+        """``action(execute)``; on another connection after an error of SQLite."""
+        with self._lock:
             try:
-                yield self._opened
+                return action(self._execute or self._open())
             except sqlite3.Error:
-                self._opened = None
+                self._execute = None
                 self._close()
-                raise
+                with self._file.errors():
+                    raise
+
+    def _open(self) -> _Execute:
+        if self.is_closed:
+            raise StoreError(f"the cache '{self._file.path}' is closed")
+        connection = self._file.connect()
+        # Also when this object is collected, and at the end of the process.
+        self._close = weakref.finalize(self, connection.close)
+        self._execute = _Execute(connection)
+        return self._execute
 
     def close(self) -> None:
         with self._lock:
             self.is_closed = True
-            self._opened = None
+            self._execute = None
             self._close()
 
 
@@ -142,13 +146,13 @@ class _Execute:
     """Executes statements of ``SqlEntries``."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def __call__(self, statement: str, values: Sequence[Any]) -> Cursor:
-        return self._connection.execute(_dialect(statement), values)
+        return self.connection.execute(_dialect(statement), values)
 
     def many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        self._connection.executemany(_dialect(statement), rows)
+        self.connection.executemany(_dialect(statement), rows)
 
 
 _known: dict[str, str] = {}

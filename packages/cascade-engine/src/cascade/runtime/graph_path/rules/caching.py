@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from asyncio import CancelledError
 from collections.abc import Callable, Hashable, Mapping
 from functools import partial
@@ -20,7 +19,6 @@ from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.policies import ENGINES_CACHE
 from cascade.spec.task import Task
 
-_log = logging.getLogger("cascade.cache")
 #: Identifies equal calls: a policy and its key.
 _Flight = tuple[CachePolicy, Hashable]
 _Place = tuple[Segment, LazyResult[Any]]
@@ -45,6 +43,9 @@ class Caches:
         # A call that waits for such a run may hold what the other run needs; and no other process
         # takes part in virtual time.
         self._shares = not (around.run.is_inner or around.run.is_virtual)
+        #: Whether the last value was not there. Then the next one is looked for when its call is
+        #: claimed; otherwise before and after that.
+        self._missed = False
         #: The caches with calls that other runs may wait for.
         self._shared: dict[CachePolicy, SharedCache] = {}
 
@@ -109,14 +110,15 @@ class Caches:
 
         def take() -> bool:
             found, value = cache.load(flight[1], arguments)
+            self._missed = not found
             if found:
                 self._settle(flight, place, keep, (segment, node), value, report)
             return found
 
         try:
-            if take():
-                return True
             shared: SharedCache | None = getattr(cache, "shared", None) if self._shares else None
+            if (shared is None or not self._missed) and take():
+                return True
             if shared is None:
                 return False
             self._shared[cache] = shared
@@ -185,16 +187,8 @@ class Caches:
         return outcome
 
     def close(self) -> None:
-        """Let others make the calls that have not ended, and find the values of those that have.
-
-        At the end of the run, in the event loop's thread.
-        """
+        """Let others make the calls that have not ended. At the end of the run."""
         for cache, key in self._flights:
             if cache in self._shared:
                 self._shared[cache].leave(key)
         self._flights.clear()
-        for shared in self._shared.values():
-            try:
-                shared.finish()
-            except Exception as error:  # the run has its value; the next one computes again
-                _log.warning("values cannot be kept in the cache: %s", error)
