@@ -9,10 +9,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
 from cascade.adapters.cache import sql_entries
+from cascade.adapters.cache.claim_rows import ClaimRows
+from cascade.adapters.cache.claims import Claims
 from cascade.adapters.cache.entries import Entry, Plan
 from cascade.adapters.cache.opening import open_entries
 from cascade.adapters.cache.sql_entries import LARGE
@@ -135,6 +138,96 @@ def test_many_threads_use_it_at_once(entries):
         thread.join()
     assert not errors
     assert kept(entries, *range(5)) == [*range(5)]
+
+
+# -- claims ----------------------------------------------------------------------------------------
+
+
+class Wakes:
+    """Counts wakes."""
+
+    def __init__(self):
+        self.came = threading.Semaphore(0)
+
+    def __call__(self):
+        self.came.release()
+
+    def has_come(self):
+        return self.came.acquire(timeout=10)
+
+
+def test_a_claim_is_given_to_one_at_a_time(entries, another):
+    wakes = Wakes()
+    assert entries.claim(key_of("a"), wakes)
+    assert not another.claim(key_of("a"), wakes)
+    assert not entries.claim(key_of("a"), wakes)
+    assert entries.claim(key_of("b"), wakes)
+    assert not wakes.came.acquire(blocking=False)
+    entries.leave(key_of("a"))
+
+    assert wakes.has_come()
+    assert wakes.has_come()
+    assert another.claim(key_of("a"), wakes)
+
+
+def test_who_is_woken_finds_the_value(entries, another):
+    wakes = Wakes()
+    assert entries.claim(key_of("a"), wakes)
+    assert not another.claim(key_of("a"), wakes)
+    entries.put(entry("a"), str)
+    entries.leave(key_of("a"))
+    entries.flush()
+
+    assert wakes.has_come()
+    assert kept(another, "a") == ["a"]
+
+
+def claimed_by(entries, owner, until):
+    statement = "INSERT INTO {t}claims VALUES (?, ?, ?)"
+    entries.write(lambda execute: execute(statement, [key_of("a"), owner, until]))
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_a_claim_of_another_machine_lasts_until_its_lease_is_over(entries):
+    wakes = Wakes()
+    claimed_by(entries, "elsewhere/boot/1/2/3/4", time.time() + 1e6)
+    assert not entries.claim(key_of("a"), wakes)
+    statement = "UPDATE {t}claims SET until = ?"
+    entries.write(lambda execute: execute(statement, [time.time() - 1]))
+
+    assert wakes.has_come()
+    assert entries.claim(key_of("a"), wakes)
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_a_claim_of_a_process_of_this_machine_that_has_ended_is_none(entries):
+    code = "from cascade.adapters.processes import own_name; print(own_name())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    claimed_by(entries, done.stdout.strip(), time.time() + 1e6)
+
+    assert entries.claim(key_of("a"), Wakes())
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_a_lease_is_renewed_while_a_call_is_made(entries):
+    rows = ClaimRows(entries, lease=0.3)
+    claims = Claims(rows)
+    assert claims.take(key_of("a"), Wakes())
+
+    def until():
+        return entries.read(
+            lambda execute: execute("SELECT until FROM {t}claims", []).fetchone()[0]
+        )
+
+    first = until()
+    waited = threading.Event()
+    for _ in range(100):
+        if until() > first:
+            break
+        waited.wait(0.02)
+    assert until() > first
+    claims.leave(key_of("a"))
+    assert entries.claim(key_of("a"), Wakes())
 
 
 # -- plans -----------------------------------------------------------------------------------------

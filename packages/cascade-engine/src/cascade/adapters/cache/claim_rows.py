@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any, Final, Protocol, TypeVar
 
 from cascade.adapters.processes import dead_among, own_name
 from cascade.adapters.stores.postgres_server import NOW
 
 T = TypeVar("T")
+_numbers = count()
 
 #: Seconds for which a row counts; renewed after a third of them.
 LEASE: Final = 15.0
@@ -40,6 +42,7 @@ class ClaimRows:
 
     def __init__(self, database: Database, lease: float = LEASE) -> None:
         self._database = database
+        self._owner = f"{own_name()}/{next(_numbers)}"
         self.lease: float | None = lease
 
     def take(self, key: bytes) -> bool:
@@ -54,11 +57,11 @@ class ClaimRows:
         return bool(dead) and self._takes(key, dead[0])
 
     def _takes(self, key: bytes, dead: str) -> bool:
-        values = [key, own_name(), self.lease, dead]
+        values = [key, self._owner, self.lease, dead]
         return self._database.write(lambda execute: execute(_TAKE, values).fetchone()) is not None
 
     def give_back(self, keys: Iterable[bytes]) -> None:
-        rows = [(key, own_name()) for key in sorted(keys)]
+        rows = [(key, self._owner) for key in sorted(keys)]
         if rows:
             self._database.write(
                 lambda execute: execute.many(
@@ -70,6 +73,6 @@ class ClaimRows:
         self._database.write(
             lambda execute: execute(
                 f"UPDATE {{t}}claims SET until = {NOW} + ? WHERE owner = ?",
-                [self.lease, own_name()],
+                [self.lease, self._owner],
             )
         )

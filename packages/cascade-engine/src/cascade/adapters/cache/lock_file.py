@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 from weakref import WeakValueDictionary, finalize
 
+from cascade.adapters.cache.claims import Claims
 from cascade.spec.errors import StoreError
 
 try:
@@ -22,14 +23,30 @@ except ImportError:  # not on Windows: there, each process computes
 
 #: Offsets are below 2 ** 62, so that no system takes one as negative.
 _OFFSETS: Final = (1 << 62) - 1
-#: Process, device and number of a file → the LockFile. One for each, since closing any descriptor
-#: of a file gives back all locks that the process has in it.
-_open: WeakValueDictionary[tuple[int, str], LockFile] = WeakValueDictionary()
+#: Process and path → the claims with locks in this file.
+_open: WeakValueDictionary[tuple[int, str], Claims] = WeakValueDictionary()
 _opening = threading.Lock()
 
 
+def claims_at(path: str) -> Claims:
+    """The claims with locks in a file, which all users of a cache in this process share.
+
+    Raises:
+        StoreError: The file cannot be opened.
+    """
+    key = os.getpid(), os.path.realpath(path)
+    with _opening:
+        found = _open.get(key)
+        if found is None:
+            found = _open[key] = Claims(None if fcntl is None else LockFile(path))
+        return found
+
+
 class LockFile:
-    """Locks in a file. See ``Locks``; use ``LockFile.at``.
+    """Locks in a file. See ``Locks``.
+
+    There must be one for each file, since closing any descriptor of a file gives back all locks
+    that the process has in it.
 
     Args:
         path: The file, which is made if it is not there.
@@ -51,22 +68,6 @@ class LockFile:
                 "write to the folder of the cache"
             ) from error
         finalize(self, _close, self._file, os.getpid())
-
-    @staticmethod
-    def at(path: str) -> LockFile | None:
-        """The locks in a file; None on systems without such locks.
-
-        Raises:
-            StoreError: It cannot be opened.
-        """
-        if fcntl is None:
-            return None
-        key = os.getpid(), os.path.realpath(path)
-        with _opening:
-            found = _open.get(key)
-            if found is None:
-                found = _open[key] = LockFile(path)
-            return found
 
     def take(self, key: bytes) -> bool:
         try:

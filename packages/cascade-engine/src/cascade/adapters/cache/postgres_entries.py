@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 from cascade.adapters.cache.claim_rows import ClaimRows
+from cascade.adapters.cache.claims import Claims
 from cascade.adapters.cache.sql_entries import Cursor, Execute, SqlEntries
 from cascade.adapters.stores.postgres_server import Connection, PostgresServer
 from cascade.adapters.stores.schema import Migration
@@ -63,7 +64,7 @@ class PostgresEntries(SqlEntries):
     """
 
     def __init__(self, url: str, *, prepare: bool = True) -> None:
-        super().__init__(None)
+        super().__init__(None, Claims(ClaimRows(self)))
         self._server = PostgresServer(url, prepare)
         try:
             self._server.prepare(_MIGRATIONS, _META)
@@ -73,9 +74,6 @@ class PostgresEntries(SqlEntries):
 
     def __repr__(self) -> str:
         return f"the cache '{self._server.name}'"
-
-    def locks(self) -> ClaimRows:
-        return ClaimRows(self)
 
     def read(self, action: Callable[[Execute], T]) -> T:
         return self._server.do(lambda connection: action(_Execute(connection)))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from cascade.adapters.cache.claims import Claims, Locks, Wake
+from cascade.adapters.cache.claims import Claims, Wake
 from cascade.adapters.cache.entries import Entry, Found, Plan, TaskUse
 from cascade.adapters.cache.group_commit import Batch, GroupCommit
 from cascade.adapters.cache.value_files import ValueFiles
@@ -71,16 +71,17 @@ class SqlEntries(ABC):
 
     Args:
         files: Where large values are; None to keep all in the database.
+        claims: The calls that are being made.
     """
 
-    def __init__(self, files: ValueFiles | None) -> None:
+    def __init__(self, files: ValueFiles | None, claims: Claims) -> None:
         self._files = files
         self._lock = threading.Lock()
         #: Key → last use, as far as that is not written.
         self._used: dict[bytes, float] = {}
         #: Codes whose components are known to be there.
         self._codes: set[str] = set()
-        self._claims = Claims(self.locks())
+        self._claims = claims
         self._unwritten = GroupCommit(self._write, self._claims.unlock)
 
     @abstractmethod
@@ -90,10 +91,6 @@ class SqlEntries(ABC):
     @abstractmethod
     def write(self, action: Callable[[Execute], T]) -> T:
         """``action(execute)`` in a transaction."""
-
-    @abstractmethod
-    def locks(self) -> Locks | None:
-        """The locks of keys; None if other processes cannot be kept from a key."""
 
     # -- values -------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from cascade.adapters.cache.lock_file import LockFile
+from cascade.adapters.cache.lock_file import claims_at
 from cascade.adapters.cache.sql_entries import Cursor, Execute, SqlEntries
 from cascade.adapters.cache.value_files import ValueFiles
 from cascade.adapters.stores.schema import Migration
@@ -76,13 +76,10 @@ class SQLiteEntries(SqlEntries):
         self._file.prepare(_MIGRATIONS, _META)
         # Two, so that what is read need not wait for what is written.
         self._reading, self._writing = _Connection(self._file), _Connection(self._file)
-        super().__init__(ValueFiles(f"{path}-values"))
+        super().__init__(ValueFiles(f"{path}-values"), claims_at(f"{path}-claims"))
 
     def __repr__(self) -> str:
         return f"the cache '{self._file.path}'"
-
-    def locks(self) -> LockFile | None:
-        return LockFile.at(f"{self._file.path}-claims")
 
     def read(self, action: Callable[[Execute], T]) -> T:
         return self._reading.do(action)
