@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from cascade.adapters.cache import sql_entries
+from cascade.adapters.cache import group_commit, sql_entries
 from cascade.adapters.cache.claim_rows import ClaimRows
 from cascade.adapters.cache.claims import Claims
 from cascade.adapters.cache.entries import Entry, Plan
@@ -228,6 +228,60 @@ def test_a_lease_is_renewed_while_a_call_is_made(entries):
     assert until() > first
     claims.leave(key_of("a"))
     assert entries.claim(key_of("a"), Wakes())
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+@in_databases
+def test_what_is_put_within_a_moment_is_written_in_one_transaction(entries, another, monkeypatch):
+    writes, write = [], entries.write
+    monkeypatch.setattr(entries, "write", lambda action: writes.append(1) or write(action))
+    for number in range(50):
+        entries.put(entry(number), str)
+        assert kept(entries, number) == [number]  # this process finds it at once
+    for _ in range(1_000):
+        if len(kept(another, *range(50))) == 50:
+            break
+        time.sleep(0.01)
+
+    assert kept(another, *range(50)) == [*range(50)]
+    assert len(writes) < 10
+
+
+@in_databases
+def test_a_value_that_cannot_be_written_is_told_and_none(entries, monkeypatch, caplog):
+    wakes, write = Wakes(), entries.write
+
+    def fails(_action):
+        raise StoreError("the disk is full")
+
+    assert entries.claim(key_of("a"), wakes)
+    assert not entries.claim(key_of("a"), wakes)
+    monkeypatch.setattr(entries, "write", fails)
+    entries.put(entry("a"), str)
+    entries.leave(key_of("a"))
+    assert wakes.has_come()
+    with pytest.raises(StoreError, match="the disk is full"):
+        while kept(entries, "a"):  # until the thread has tried it
+            entries.flush()
+        raise StoreError(caplog.text)
+    monkeypatch.setattr(entries, "write", write)
+
+    assert kept(entries, "a") == []
+    assert entries.claim(key_of("a"), wakes)
+    put(entries, "a")
+    assert kept(entries, "a") == ["a"]
+
+
+@in_databases
+def test_more_than_some_values_are_written_at_once(entries, another, monkeypatch):
+    monkeypatch.setattr(group_commit, "_MOST", 9)
+    monkeypatch.setattr(group_commit, "GATHER", 1e6)
+    for number in range(10):
+        entries.put(entry(number), str)
+
+    assert kept(another, *range(10)) == [*range(10)]
 
 
 # -- plans -----------------------------------------------------------------------------------------

@@ -641,17 +641,24 @@ def test_its_repr_has_no_password():
 
 
 _FLOW = """
-import sys
+import multiprocessing
 import cascade as cs
 import flow_helpers
 
 @cs.task(pure=True)
 def scaled(n):
-    print("called", n)
+    print("called", n, flush=True)
     return flow_helpers.scale(n)
 
+def main():
+    cache = cs.ByCode({url!r})
+    print(cs.run([scaled(1).with_cache(cache), scaled(2).with_cache(cache)]), flush=True)
+
 if __name__ == "__main__":
-    print(cs.run([scaled(1), scaled(2)], cache={url!r}))
+    # Such a child runs no exit handlers.
+    child = multiprocessing.get_context("fork").Process(target=main)
+    child.start()
+    child.join()
 """
 
 
