@@ -178,6 +178,11 @@ class Run(RunEvents):
         return self._starter is not None
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether a state backend or a hook gets each outcome."""
+        return self._lent.record is not None
+
+    @property
     def is_durable(self) -> bool:
         """Whether the run is kept in a store."""
         return self.journal is not None

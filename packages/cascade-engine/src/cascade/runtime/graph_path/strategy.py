@@ -23,7 +23,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from cascade.graph.wiring import Wiring, wire
+from cascade.graph.wiring import Wiring
 from cascade.runtime.execution.carried import carried
 from cascade.runtime.execution.early_calls import EarlyCall
 from cascade.runtime.execution.waiting import Waiting
@@ -179,12 +179,10 @@ class GraphRun:
         self._run.watch_waits(self._lacking)
         self._run.locate = partial(locate, self._around)
         journal = self._run.journal
-        if journal is not None:
-            wiring = self._around.commits.wire(target)
-        elif begun is None and lone is None and self._run.record is None:
+        if begun is None and lone is None and not self._run.is_recorded:
             wiring = self._wired(target)
         else:
-            wiring = wire(target)
+            wiring = self._nodes.wire(target)
         self._run.check(wiring.special)
         try:
             if lone is None:
@@ -212,7 +210,7 @@ class GraphRun:
 
     def _wired(self, target: LazyResult[Any]) -> Wiring:
         """The graph of ``target``, without what caches know before it runs."""
-        policies = target._policies
+        policies, wire = target._policies, self._nodes.wire
         pruned = None
         if policies is not None and policies.calls.cache is not None:
             pruned = self._around.pruning.pruned(target)
