@@ -230,6 +230,23 @@ def test_a_lease_is_renewed_while_a_call_is_made(entries):
     assert entries.claim(key_of("a"), Wakes())
 
 
+# -- files of users --------------------------------------------------------------------------------
+
+
+@in_databases
+def test_the_digest_of_a_file_is_kept_for_its_last_state(entries, another):
+    entries.keep_file(key_of("a.csv"), "1", b"first")
+    entries.keep_file(key_of("b.csv"), "1", b"other")
+    entries.flush()
+    entries.keep_file(key_of("a.csv"), "2", b"second")
+    entries.flush()
+
+    found = [another.file_digest(key_of("a.csv"), state) for state in "123"]
+    assert found == [None, b"second", None]
+    entries.clear()
+    assert another.file_digest(key_of("b.csv"), "1") is None
+
+
 # -- writing ---------------------------------------------------------------------------------------
 
 

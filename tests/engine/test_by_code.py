@@ -18,6 +18,7 @@ import pytest
 import cascade as cs
 from cascade.adapters.cache.sql_entries import SqlEntries
 from cascade.runtime.events import NodesPlanned, TaskCached, TaskStarted
+from cascade.spec import file_content
 from cascade.spec.errors import ArgumentError
 from cascade.testing import run_virtually
 
@@ -517,6 +518,24 @@ def test_a_file_counts_by_its_content(run, tmp_path):
     assert run(lines(cs.FileContent(path))) == (3, ["lines"])
     path.write_text("a\nb\n")
     assert run(lines(cs.FileContent(path))) == (2, [])
+
+
+def test_another_process_reads_only_files_that_have_changed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_content, "_COARSE", -1)
+    paths = [tmp_path / f"{number}.txt" for number in range(3)]
+    for path in paths:
+        path.write_text("a\nb\n")
+    target = lambda: total([lines(cs.FileContent(path)) for path in paths])  # noqa: E731
+    assert run(target())[1] == ["lines"] * 3 + ["total"]
+    read, files = file_content._read, []
+    monkeypatch.setattr(file_content, "_read", lambda path: files.append(path) or read(path))
+
+    for changed in ([], [str(paths[1])]):
+        if changed:
+            paths[1].write_text("a\nb\nc\n")
+        file_content._known._digests.clear()
+        assert len(run(target())[1]) == 2 * len(changed)
+        assert {*files} == {*changed}
 
 
 def test_a_file_that_is_not_there_is_named(run, tmp_path):

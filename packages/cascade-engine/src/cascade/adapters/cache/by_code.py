@@ -23,6 +23,7 @@ from cascade.spec.amounts_in_text import bytes_of, seconds_of
 from cascade.spec.caching import check_ignore, is_backend
 from cascade.spec.digest import digest
 from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError, StoreError
+from cascade.spec.file_content import remember_files_in
 from cascade.spec.protocols import CacheBackend
 from cascade.spec.task import Task
 from cascade.spec.wording import short
@@ -85,7 +86,7 @@ class ByCode:
     Raises:
         ArgumentError: An option is invalid. From ``key``: an argument has no content; the message
             names its part.
-        StoreError: From all other methods: the store cannot be used.
+        StoreError: From all methods: the store cannot be used.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class ByCode:
     # -- as a policy --------------------------------------------------------------------------
 
     def key(self, task: Task[..., Any], arguments: Mapping[str, Any]) -> CallKey:
+        self._open()
         return call_key(task, arguments, ignored=self.ignored, version=self.version)
 
     def load(self, key: CallKey, arguments: Mapping[str, Any]) -> tuple[bool, Any]:
@@ -244,6 +246,7 @@ class ByCode:
 
     def head(self, task: Task[..., Any]) -> bytes:
         """The beginning of the keys of a task's calls."""
+        self._open()
         return head_of(task, self.version)[0]
 
     def find_plans(self, plans: Collection[bytes]) -> Mapping[bytes, Plan]:
@@ -272,6 +275,11 @@ class ByCode:
             assert isinstance(self._store, str)
             kept = self._kept = process, _opened(process, self._store)
         return kept[1]
+
+    def _open(self) -> None:
+        """Open the store, which knows files that other processes have read."""
+        if self._kept is None and isinstance(self._store, str):
+            _ = self.entries
 
     def flush(self) -> None:
         """Write what is only in memory. An error is only logged: values are computed again."""
@@ -303,6 +311,7 @@ def _opened(process: int, url: str) -> Entries:
         found: Entries | None = _open.get((process, url))
         if found is None:
             found = _open[process, url] = open_entries(url)
+            remember_files_in(found)
             _flush_at_exit(process)
         return found
 

@@ -257,6 +257,8 @@ class SqlEntries(ABC):
         removed = 0
         while count := self.write(clear):
             removed += count
+        if task is None and before is None:
+            self.write(lambda execute: execute("DELETE FROM {t}sources", []))
         self._tidy()
         return removed
 
