@@ -95,7 +95,7 @@ def _mypy(way: Way, folder: Path, site: Path, files: list[str]) -> Iterable[tupl
             *files,
         ],
         folder,
-        MYPYPATH=str(site),
+        MYPYPATH=f"typings:{site}" if way.help == "stubs" else str(site),
     )
     for line in output.splitlines():
         if match := re.match(r"(.+?):(\d+): error: (.*)", line):
@@ -124,6 +124,8 @@ def _ty(way: Way, folder: Path, site: Path, files: list[str]) -> Iterable[tuple[
         "--extra-search-path",
         str(site),
     ]
+    if way.help == "stubs":
+        options += ["--extra-search-path", "typings"]
     output = _run([program("ty") or "ty", "check", *options, *files], folder)
     for line in output.splitlines():
         if match := re.match(r"(.+?):(\d+):\d+: error(.*)", line):
