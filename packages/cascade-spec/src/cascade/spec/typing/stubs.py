@@ -7,12 +7,19 @@ task becomes a class with exact methods (``task_stubs``). Nothing is imported or
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable, Sequence
 from copy import copy
 from textwrap import indent
 
 from cascade.spec.typing.annotations import name_of, plain
 from cascade.spec.typing.task_stubs import Function, task_stub
+
+#: The statements that declare names.
+_DECLARING: tuple[type[ast.stmt], ...] = (
+    *(ast.AnnAssign, ast.Assign, ast.ClassDef, ast.If, ast.Import, ast.ImportFrom, ast.Try),
+    *([ast.TypeAlias] if sys.version_info >= (3, 12) else []),
+)
 
 _HEADER = """\
 # type: ignore
@@ -44,6 +51,19 @@ def stub_of(source: str, filename: str = "<source>") -> str:
     return "\n".join([_HEADER, *module.lines(tree.body, None), ""])
 
 
+def tasks_in(source: str, filename: str = "<source>") -> int:
+    """The number of tasks that a module declares with ``@task``.
+
+    Raises:
+        SyntaxError: ``source`` is no Python.
+    """
+    tree = ast.parse(source, filename)
+    module = _Module(tree)
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    bodies = [tree.body, *(c.body for c in ast.walk(tree) if isinstance(c, ast.ClassDef))]
+    return sum(isinstance(s, functions) and module.is_task(s) for body in bodies for s in body)
+
+
 class _Module:
     """A module that is being described: the names by which it knows ``cs.task``."""
 
@@ -65,8 +85,8 @@ class _Module:
             target, value = statement.targets[0], statement.value
         elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
             target, value = statement.target, statement.value
-        elif type(statement).__name__ == "TypeAlias":  # from Python 3.12 on
-            target, value = statement.name, statement.value  # type: ignore[attr-defined]
+        elif sys.version_info >= (3, 12) and isinstance(statement, ast.TypeAlias):
+            target, value = statement.name, statement.value
         else:
             return
         if isinstance(target, ast.Name):
@@ -84,6 +104,7 @@ class _Module:
     def lines(self, body: Sequence[ast.stmt], owner: str | None) -> list[str]:
         """The declarations in a module, or in the body of the class ``owner``."""
         found: list[str] = []
+        known: set[str] = set()
         last: Function | None = None
         for statement in body:
             if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -92,8 +113,13 @@ class _Module:
                     continue  # the implementation
                 last = statement
                 found += self._function(statement, owner)
-            else:
+            elif isinstance(statement, _DECLARING):
                 found += self._other(statement, owner)
+                known.update(_names_set_in(statement))
+            else:  # a loop, a with statement
+                names = [name for name in _names_set_in(statement) if name not in known]
+                found += [f"{name}: _Any" for name in names]
+                known.update(names)
         return found
 
     def _function(self, function: Function, owner: str | None) -> list[str]:
@@ -110,16 +136,12 @@ class _Module:
         if isinstance(statement, ast.ClassDef):
             return self._class(statement)
         if isinstance(statement, ast.ImportFrom):
-            return [_exported(statement)]
-        if isinstance(statement, (ast.Import, ast.Assign, ast.AnnAssign)):
-            return ast.unparse(statement).split("\n")
-        if type(statement).__name__ == "TypeAlias":
-            return [ast.unparse(statement)]
+            return _exported(statement)
         if isinstance(statement, ast.If):
             return self._condition(statement, owner)
         if isinstance(statement, ast.Try):
             return self.lines(statement.body, owner)
-        return [f"{name}: _Any" for name in _names_set_in(statement)]
+        return ast.unparse(statement).split("\n")
 
     def _condition(self, statement: ast.If, owner: str | None) -> list[str]:
         test = ast.unparse(statement.test)
@@ -144,15 +166,15 @@ class _Module:
         return [first, indent("\n".join(body), "    ")]
 
 
-def _exported(statement: ast.ImportFrom) -> str:
+def _exported(statement: ast.ImportFrom) -> list[str]:
     """``from a import b as b``: what the module imports may be imported from it, as before."""
     if statement.module == "__future__":
-        return ""
+        return []
     names = [
         alias.name if alias.name == "*" else f"{alias.name} as {alias.asname or alias.name}"
         for alias in statement.names
     ]
-    return f"from {'.' * statement.level}{statement.module or ''} import {', '.join(names)}"
+    return [f"from {'.' * statement.level}{statement.module or ''} import {', '.join(names)}"]
 
 
 def _is_overload(function: Function) -> bool:

@@ -108,7 +108,7 @@ def spin_or_tail(n: int) -> int | cs.TailCall:
 
 @cs.task
 def outer(n: int) -> int:
-    return named(n)  # C13
+    return named(n)  # a task under -> int that returns a lazy int
 
 
 @cs.task
@@ -123,7 +123,7 @@ def outer_either(n: int) -> int | cs.LazyResult[int] | cs.TailCall:
 
 @cs.task
 def outer_list(n: int) -> list[int]:
-    return [named(n), 1]  # C13
+    return [named(n), 1]  # the same in a list
 
 
 @cs.task

@@ -1,6 +1,7 @@
 """Every line here is right: what do checkers say? Never run; docs/typing.md has their answers."""
 
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_type
 
 from definitions import (
@@ -109,6 +110,8 @@ several = [named(retried(named(i))) for i in range(3)]  # functions of lazy valu
 assert_type(cs.run(several), list[int])  # run of a variable
 any_task: cs.Task[[int], int] = named  # a task by its type
 loose_task: cs.Task[..., str] = fetch  # a task of any arguments
+cs.Engine(executor=cs.ProcessExecutor(2))  # executor of other processes
+cs.Engine(executor=cs.FuturesExecutor(ThreadPoolExecutor(2)))  # executor of a pool
 
 
 async def main() -> None:
