@@ -126,7 +126,13 @@ def _mypy(way: Way, folder: Path, site: Path) -> Iterator[Report]:
     settings.write_text(
         _FOR_MYPY.replace("strict = true", plugin) if way.help == "plugin" else _FOR_MYPY
     )
-    options = ["--config-file", settings, "--cache-dir", folder / "cache", "--show-traceback"]
+    options: list[str | Path] = [
+        "--config-file",
+        settings,
+        "--cache-dir",
+        folder / "cache",
+        "--show-traceback",
+    ]
     command = [program("mypy") or "mypy", *options, "--python-executable", sys.executable]
     output = _run([*command, *_sources(folder)], folder, MYPYPATH=str(site))
     for line in output.splitlines():
@@ -146,7 +152,13 @@ def _pyright(way: Way, folder: Path, site: Path) -> Iterator[Report]:
         ],
     }
     (folder / "pyrightconfig.json").write_text(json.dumps(settings))
-    options = ["--outputjson", "--pythonpath", sys.executable, "--project", folder]
+    options: list[str | Path] = [
+        "--outputjson",
+        "--pythonpath",
+        sys.executable,
+        "--project",
+        folder,
+    ]
     output = _run([program("pyright") or "pyright", *options], folder)
     for found in json.loads(output)["generalDiagnostics"]:
         if found["severity"] == "error":

@@ -11,7 +11,6 @@ from tests.checkers.checking import WAYS, Report, program
 from tests.checkers.table import (
     FILES,
     HERE,
-    PAGES,
     Answers,
     ask,
     examples,
@@ -20,6 +19,7 @@ from tests.checkers.table import (
     tables,
     written,
 )
+from tests.pages import PAGES
 
 #: Lines of examples that are refused: (page, start of the line) → the ways, and why.
 REFUSED = {

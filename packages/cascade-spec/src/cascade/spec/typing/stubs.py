@@ -18,7 +18,7 @@ from cascade.spec.typing.task_stubs import Function, task_stub
 #: The statements that declare names.
 _DECLARING: tuple[type[ast.stmt], ...] = (
     *(ast.AnnAssign, ast.Assign, ast.ClassDef, ast.If, ast.Import, ast.ImportFrom, ast.Try),
-    *([ast.TypeAlias] if sys.version_info >= (3, 12) else []),
+    *filter(None, [getattr(ast, "TypeAlias", None)]),  # from Python 3.12 on
 )
 
 _HEADER = """\
