@@ -86,7 +86,9 @@ def built(name: str, repository: str | None, age: int) -> dict[str, bytes]:
             os.utime(path, (time.time() - age,) * 2)
         # Not by a front end: that would make an environment for each of the builds.
         command = [sys.executable, "-m", "hatchling", "build", "-d", str(out)]
-        subprocess.run(command, cwd=copy, check=True, stdout=subprocess.DEVNULL)
+        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stdout + done.stderr)
         return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
