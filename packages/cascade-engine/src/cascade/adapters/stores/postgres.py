@@ -253,7 +253,7 @@ class PostgresStore:
     def _transaction(self, run: int, epoch: int) -> Iterator[StoreTransaction]:
         """Errors of the task stay as they are; those of the store's own statements do not.
 
-        Nor does the error that a task has because the server is gone.
+        Nor does the error that a task has because the server is gone, or its disk is full.
         """
         errors = self._server.errors
         with self._lent_to_tasks.lent() as connection:
@@ -275,7 +275,8 @@ class PostgresStore:
                         "transaction of a task",
                         True,
                     ) from error
-                raise
+                with self._server.faults():
+                    raise
             with errors():
                 transaction.__exit__(None, None, None)
 
