@@ -29,7 +29,7 @@ from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.execution.worker_calls import WorkerCall, submit
 from cascade.runtime.inbox import Inbox
 from cascade.runtime.lazily import lazily
-from cascade.runtime.limits.gate import Gate, governs
+from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import Admissions, current_permit
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_events import RunEvents
@@ -40,7 +40,6 @@ from cascade.spec.lazy_value import RESOURCES, SOURCE, number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
-from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import Executor
 
 if TYPE_CHECKING:
@@ -262,10 +261,6 @@ class Run(RunEvents):
         traceback: TracebackType | None,
     ) -> None:
         await self.end(error)
-
-    def governs(self, operation: Operation, policies: CallPolicies) -> bool:
-        """Whether a call needs a permit."""
-        return governs(self.constraints, operation, policies)
 
     def admit_no_more(self) -> None:
         """Start nothing more that needs a permit, and end all waits for permits."""
