@@ -18,7 +18,8 @@ Tasks:      task, Task, LazyResult, gather, Router, Param, Env, literal, eq, ne,
 Policies:   Retry, Constraint, Capacities, checkpoint
 Resources:  resource, inject, override_resource
 Running:    run, run_async, Engine, current, ProcessExecutor, FuturesExecutor
-Looking:    dry_run, visualize, explain, verify, show_progress, History, LineWriter, EventLogger
+Looking:    dry_run, visualize, explain, verify, show_progress, History, LineWriter, EventLogger,
+            LogContext, OpenTelemetry
 Caches:     LRUCache, ByCode, ByArguments, CachePolicy, FileContent, FileExists, digestible,
             explain_cache
 Durable:    enqueue, enqueue_async, schedule, signal, wait_for, sleep, transaction,
