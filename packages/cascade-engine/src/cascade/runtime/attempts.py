@@ -119,6 +119,7 @@ class NodeProcessor:
         is_cancelled: Whether the engine has cancelled the current asyncio task.
         on_cancel: Called when an attempt was cancelled and is about to wait for a plain call.
         jobs: Returns what has workers open and close what coroutines hold; None if owners do that.
+        wrap: Returns the function that the next call of some work calls, if there are middlewares.
     """
 
     def __init__(
@@ -127,8 +128,10 @@ class NodeProcessor:
         is_cancelled: IsCancelled,
         on_cancel: Callable[[], None] | None = None,
         jobs: Callable[[], Jobs] | None = None,
+        wrap: Callable[[Any], Callable[..., Any]] | None = None,
     ) -> None:
         self._jobs = jobs
+        self._wrap = wrap
         self._run = run
         self._is_cancelled = is_cancelled
         self._on_cancel = on_cancel
@@ -219,11 +222,11 @@ class NodeProcessor:
         if place is Place.LOOP:
             return await self._await(call, args, kwargs)
         if place is Place.INLINE and within is None:
-            return await self._inline(call.operation, args, kwargs)
+            return await self._inline(call.operation, self._func(call), args, kwargs)
         executor: Executor = run.threads
         if place is Place.BOUND:
             executor = run.resources.bound_thread
-        func = call.operation.func
+        func = self._func(call)
         if place is Place.WORKER and timeout is None and within is None and self._jobs is not None:
             make = partial(self._in_thread, call, func, args, kwargs)
             in_context = partial(run.context.copy().run, make)
@@ -255,13 +258,23 @@ class NodeProcessor:
             current_permit.set(permit)
         return guarded(self._run.placement.timed(operation, func), args, kwargs)
 
+    def _func(self, call: NodeCall) -> Callable[..., Any]:
+        """The function to call, with middlewares around it if there are any."""
+        if self._wrap is None or call.work is None:
+            return call.operation.func
+        return self._wrap(call.work)
+
     async def _inline(
-        self, operation: Operation, args: Iterable[Any], kwargs: Mapping[str, Any]
+        self,
+        operation: Operation,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
     ) -> Any:
         """Call a plain function in the event loop's thread, where a cancel waits for an await."""
         cancels = Cancels()
         try:
-            value = self._run.call_here(operation, operation.func, args, kwargs)
+            value = self._run.call_here(operation, func, args, kwargs)
         except BaseException as error:
             if cancels.count and not self._is_cancelled(cancels.count):
                 await cancels.settle(error, self._is_cancelled)
@@ -274,10 +287,11 @@ class NodeProcessor:
         """Await a task's coroutine, within its timeout."""
         operation, source, permit = call.operation, call.source, call.permit
         timeout = call.policies.timeout
+        func = self._func(call)
         if timeout is None:
-            return await self.await_once(operation, source, args, kwargs, permit)
+            return await self.await_once(operation, source, args, kwargs, permit, func=func)
         scope = asyncio.timeout(timeout)
-        work = self.await_once(operation, source, args, kwargs, permit, scope)
+        work = self.await_once(operation, source, args, kwargs, permit, scope, func)
         try:
             return await in_time(scope, work)
         except TimeoutError as error:
@@ -293,6 +307,7 @@ class NodeProcessor:
         kwargs: Mapping[str, Any],
         permit: Permit | None = None,
         scope: asyncio.Timeout | None = None,
+        func: Callable[..., Any] | None = None,
     ) -> Awaitable[Any]:
         """An awaitable for a call of a coroutine function without policies.
 
@@ -303,6 +318,7 @@ class NodeProcessor:
             kwargs: Its keyword arguments.
             permit: The permit of the call, if it needed one.
             scope: A timeout that may cancel it.
+            func: Called in place of the function of ``operation``.
 
         Raises, when awaited: See ``Run.awaiting``.
         """
@@ -311,7 +327,8 @@ class NodeProcessor:
         if permit is not None:
             run.gate.mark(context, permit)
         is_over = self._is_cancelled if scope is None else partial(self._is_over, scope)
-        return run.awaiting(operation, source, operation.func(*args, **kwargs), context, is_over)
+        coro = (func or operation.func)(*args, **kwargs)
+        return run.awaiting(operation, source, coro, context, is_over)
 
     def _is_over(self, scope: asyncio.Timeout, outside: int) -> bool:
         """Whether the engine has cancelled a call, or the scope of its timeout has."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
+    from cascade.runtime.graph_path.lanes.wrapping import Wrapping
+    from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaits
     from cascade.runtime.graph_path.node_rules.caching import Caches
     from cascade.runtime.graph_path.node_rules.chains import Chains
     from cascade.runtime.graph_path.node_rules.commits import Commits
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 
 #: The parts that other parts ask for only if they were used.
 Rare: TypeAlias = Literal[
+    "cache_waits",
+    "caches",
     "commits",
     "driver",
     "event_loop_lane",
@@ -76,6 +80,7 @@ class RunParts:
     """
 
     before_call: BeforeCall
+    cache_waits: CacheWaits
     caches: Caches
     chains: Chains
     commits: Commits
@@ -98,6 +103,7 @@ class RunParts:
     slow_lane: SlowLane
     timed_calls: TimedCalls
     waits: Waits
+    wrapping: Wrapping
 
     _makers: Makers = MappingProxyType({})
 

@@ -43,7 +43,9 @@ class LoopEntries:
 
     def __init__(self, run: Run, tier: Tier) -> None:
         self._run = run
-        self._tier: Tier = tier
+        # A compiled loop makes no call of its own for a step, which middlewares could be around.
+        is_compiled = run.middleware is None or not run.middleware.each_step
+        self._tier: Tier = tier if is_compiled else "interpreted"
 
     @classmethod
     def of(cls, parts: RunParts) -> Self:

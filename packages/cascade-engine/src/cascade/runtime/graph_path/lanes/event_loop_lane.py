@@ -36,7 +36,10 @@ class EventLoopLane(Part):
         #: Asyncio task → its work, for ``cs.current``.
         self.working: dict[asyncio.Task[Any], Work] = {}
         self._processor = NodeProcessor(
-            self._run, self._end.is_cancelled, jobs=lambda: parts.held_jobs
+            self._run,
+            self._end.is_cancelled,
+            jobs=lambda: parts.held_jobs,
+            wrap=None if self._run.middleware is None else parts.wrapping.func,
         )
 
     async def work_on(self, item: Item, in_place: bool = False) -> None:
@@ -109,6 +112,8 @@ class EventLoopLane(Part):
     def _is_bare(self, work: Work) -> bool:
         """Whether the next call of ``work`` awaits a coroutine, without limits and policies."""
         if not work.operation.is_async or work.policies is not PLAIN_CALLS:
+            return False
+        if self._run.middleware is not None:
             return False
         return not needs_permit(self._run.constraints, work.operation, PLAIN_CALLS)
 

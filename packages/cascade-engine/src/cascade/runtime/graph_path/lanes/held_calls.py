@@ -57,7 +57,13 @@ class HeldCalls(Part):
         self._dispatch.at_look(self._look)
         self._end.at_stop(self._look_soon)
 
-    def call(self, context: Context, work: Work, used: Sequence[ResourceInstance]) -> Any:
+    def call(
+        self,
+        context: Context,
+        work: Work,
+        func: Callable[..., Any],
+        used: Sequence[ResourceInstance],
+    ) -> Any:
         """Make the call of ``work`` in ``context``, with its resources. In a worker's thread.
 
         GIVEN_UP if one of them took too long; then the caller must leave at once, and leave
@@ -67,6 +73,7 @@ class HeldCalls(Part):
         Args:
             context: The context of the call.
             work: The work.
+            func: The function that it calls.
             used: The shared resources that it uses, which are open.
         """
         resources, me = self._run.resources, get_ident()
@@ -78,7 +85,7 @@ class HeldCalls(Part):
                 if needs_another(self._run.constraints, work.operation, work.permit):
                     held.close(None)
                     return NOT_BEGUN
-                held.value = context.run(work.operation.func, *args, **kwargs)
+                held.value = context.run(func, *args, **kwargs)
                 del args, kwargs
             except GivenUp:
                 raise

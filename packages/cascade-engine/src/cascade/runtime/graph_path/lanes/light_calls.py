@@ -128,13 +128,15 @@ class LightCalls(Part):
     ) -> bool:
         """Whether the value of a node comes from elsewhere, or the cache has failed."""
         assert isinstance(lazy.task, Task)
+
+        def later() -> Work:
+            return Work.called(segment, lazy, args, kwargs)
+
         try:
             arguments = lazy.task.parameters.named(args, kwargs)
-            return self._parts.caches.finds_call(segment, lazy, cache, arguments, None)
+            return self._parts.caches.finds_call(segment, lazy, cache, arguments, None, later)
         except BaseException as error:
-            work = Work(segment, lazy)
-            work.args, work.kwargs = args, kwargs
-            self._parts.failures.fail(error, work)
+            self._parts.failures.fail(error, later())
             return True
 
     def _value(self, mark: Inject | Literal[Any]) -> Any:

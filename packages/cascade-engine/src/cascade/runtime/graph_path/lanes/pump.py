@@ -54,6 +54,7 @@ class Pump(Part):
         super().__init__(parts)
         self.run, self.end = parts.run, parts.end  # for the spares, too
         self._commits = None if parts.run.journal is None else parts.commits
+        self._wrap = None if parts.run.middleware is None else parts.wrapping.operation
         self._thread = get_ident()
         self.limits = TimeLimits(self.run.loop, self.run.context)
         self._monitor: Any = self.run.monitor or Unwatched()
@@ -267,7 +268,7 @@ class Pump(Part):
             spare.started = self.run.loop.time()
         self._monitor.allowed(work.operation.may_block)
         spare.segment, spare.node, spare.work = work.segment, work.node, work
-        spare.operation = work.operation
+        spare.operation = work.operation if self._wrap is None else self._wrap(work)
         spare.args, spare.kwargs = given
         return True
 

@@ -8,9 +8,10 @@ of the run goes on with it in the slow lane, as after a call of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from cascade.runtime.execution.taken_once import TakenOnce
 from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Raised, Work
 from cascade.runtime.limits.admission import needs_permit
+from cascade.runtime.middleware import Layers
 from cascade.spec.culprits import unsendable, unsendable_call
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.injection import Inject
@@ -39,12 +41,13 @@ class Flight(TakenOnce):
     Attributes:
         work: The work whose call it is.
         call: The call.
+        layers, context: The middlewares around it, and their context; None without middlewares.
         timer: Ends it in time.
         late: Done when the call ends, if that was given up.
         land: Lets virtual time go on.
     """
 
-    __slots__ = ("call", "land", "late", "timer", "work")
+    __slots__ = ("call", "context", "land", "late", "layers", "timer", "work")
 
     def __init__(self, work: Work) -> None:
         super().__init__()
@@ -53,6 +56,28 @@ class Flight(TakenOnce):
         self.timer: asyncio.TimerHandle | None = None
         self.late: Future[None] | None = None
         self.land: Callable[[], object] | None = None
+        self.layers: Layers | None = None
+        self.context: Context | None = None
+
+    def settle(self) -> None:
+        """Let the middlewares have the outcome that the work was handed, and change it."""
+        layers, context, work = self.layers, self.context, self.work
+        if layers is None or context is None:
+            return
+        if type(work.handed) is Raised:
+            layers.fail(work.handed.error, work.operation.func)
+        else:
+            layers.value = work.handed
+        try:
+            work.handed = context.run(layers.left)
+        except BaseException as error:
+            work.handed = Raised(error)
+
+    def drop(self) -> None:
+        """End the middlewares of a call without an outcome, and forget them."""
+        if self.layers is not None and self.context is not None:
+            self.context.run(self.layers.drop)
+        self.layers = self.context = None
 
 
 class RemoteLane(Part):
@@ -77,8 +102,11 @@ class RemoteLane(Part):
         """Whether a call is under way."""
         return bool(self._flights)
 
-    def begin(self, work: Work) -> None:
+    def begin(self, work: Work, left: object) -> Any:
         """Have the call of ``work`` made. The slow lane goes on with the result, later.
+
+        Returns:
+            ``left``; or the value, if a middleware gives one without the call.
 
         Raises:
             SendError: The task or an argument cannot be sent.
@@ -86,7 +114,19 @@ class RemoteLane(Part):
             RunError: The executor was shut down.
         """
         flight = Flight(work)
-        flight.call = call = self._packed(flight)
+        args, kwargs = work.args, work.kwargs
+        if self._run.middleware is not None:
+            wrapping = self._parts.wrapping
+            flight.context = context = self._run.context.copy()
+            made, flight.layers = context.run(wrapping.entered, work, args, kwargs)
+            if not flight.layers.goes_on:
+                return context.run(flight.layers.left)
+            args, kwargs = made.args, made.kwargs
+        try:
+            flight.call = call = self._packed(flight, args, kwargs)
+        except BaseException:
+            flight.drop()
+            raise
         loop = self._run.loop
         if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
             flight.land = loop.hold(call.name)
@@ -102,14 +142,15 @@ class RemoteLane(Part):
         elif not self._flush_planned:  # more calls may go along, but not wait for a long one here
             self._flush_planned = True
             self._run.call_in_loop(self._flush)
+        return left
 
-    def _packed(self, flight: Flight) -> RemoteCall:
+    def _packed(self, flight: Flight, args: Sequence[Any], kwargs: dict[str, Any]) -> RemoteCall:
         work = flight.work
         policies = work.policies
         task: Any = work.operation
         if not isinstance(task, Task):
             task = task.task  # that of an instruction
-        for value in (*work.args, *work.kwargs.values()):
+        for value in (*args, *kwargs.values()):
             if type(value) is Inject:
                 refuse_resource(task, value)
         try:
@@ -117,9 +158,9 @@ class RemoteLane(Part):
         except Exception as error:
             raise unsendable(f"task '{task.name}'", task, error) from None
         try:
-            arguments = dumps_call(work.args, work.kwargs)
+            arguments = dumps_call(args, kwargs)
         except Exception as error:
-            raise unsendable_call(task, work.args, work.kwargs, error) from None
+            raise unsendable_call(task, args, kwargs, error) from None
         is_timed = policies.timeout is not None
         return RemoteCall(
             task.name,
@@ -139,6 +180,7 @@ class RemoteLane(Part):
         return isinstance(work.operation, Task) and not (
             policies.needs_attempts
             or run.journal is not None
+            or run.middleware is not None
             or run.steps.limit is not None
             or run.max_rounds is not None
             or needs_permit(run.constraints, work.operation, policies)
@@ -162,6 +204,7 @@ class RemoteLane(Part):
             self._read(work, outcome)
         except BaseException as error:  # of the classes of its parts
             work.handed = Raised(error)
+        flight.settle()
         self._go_on(flight)
 
     def _read(self, work: Work, outcome: Outcome) -> None:
@@ -204,6 +247,7 @@ class RemoteLane(Part):
         self.landings += 1
         self._flights.pop(flight, None)
         self._run.calls.pop(flight.call, None)
+        flight.drop()
         if flight.late is None:  # otherwise a cycle, which needs the collector
             flight.call.on_end = flight.call.on_begin = _nothing
         if flight.land is not None:
@@ -235,6 +279,7 @@ class RemoteLane(Part):
             return
         work = flight.work
         work.handed = Raised(self._overran(work, timeout))
+        flight.settle()
         self._leave(flight)
         self._go_on(flight)
 

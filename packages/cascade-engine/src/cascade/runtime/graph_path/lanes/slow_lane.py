@@ -8,7 +8,7 @@ others belong to the event loop's lane (``pump``, ``event_loop_lane``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
@@ -44,6 +44,7 @@ class SlowLane(Part):
         self._commits = None if parts.run.journal is None else parts.commits
         #: Whether plain functions are called in other processes.
         self._elsewhere = parts.run.elsewhere.everything
+        self._wrap = None if parts.run.middleware is None else parts.wrapping.func
 
     def work_on(self, item: Item) -> bool:
         """Call plain functions for a node, one after the other.
@@ -159,20 +160,20 @@ class SlowLane(Part):
     def _call(self, context: Context, work: Work) -> Any:
         """Make the call of ``work`` in ``context``; LEFT and GIVEN_UP if it has no result yet."""
         if work.operation.mode == "process" or (self._elsewhere and self._is_elsewhere(work)):
-            self._parts.remote_lane.begin(work)
-            return LEFT
+            return self._parts.remote_lane.begin(work, LEFT)
+        func = work.operation.func if self._wrap is None else self._wrap(work)
         timeout = work.policies.timeout
         if timeout is not None:
-            return self._parts.timed_calls.call(context, work, timeout)
+            return self._parts.timed_calls.call(context, work, func, timeout)
         if not wants_resources(work.args, work.kwargs):
-            return context.run(work.operation.func, *work.args, **work.kwargs)
+            return context.run(func, *work.args, **work.kwargs)
         used = self._opened(work)
         if used is None:
             return LEFT
         resources = self._run.resources
         if resources.has_unshared and resources.need_attempt(work.args, work.kwargs):
-            return self._parts.held_calls.call(context, work, used)
-        return context.run(self._call_with, work, used)
+            return self._parts.held_calls.call(context, work, func, used)
+        return context.run(self._call_with, work, func, used)
 
     @staticmethod
     def _is_elsewhere(work: Work) -> bool:
@@ -202,7 +203,9 @@ class SlowLane(Part):
                 found.append(instance)
         return found
 
-    def _call_with(self, work: Work, used: Sequence[ResourceInstance]) -> Any:
+    def _call_with(
+        self, work: Work, func: Callable[..., Any], used: Sequence[ResourceInstance]
+    ) -> Any:
         """Call a function with its resources."""
         resources, me = self._run.resources, get_ident()
         left = iter(used)
@@ -212,7 +215,7 @@ class SlowLane(Part):
         }
         resources.in_use[me] = used
         try:
-            return work.operation.func(*args, **kwargs)
+            return func(*args, **kwargs)
         finally:
             resources.in_use.pop(me, None)
 

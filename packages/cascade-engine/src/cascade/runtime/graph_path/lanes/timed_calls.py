@@ -7,6 +7,7 @@ event loop that finds it late race for it, once, and the loser leaves without to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
@@ -50,8 +51,8 @@ class TimedCalls(Part):
         self._active: dict[int, _Timed] = {}
         self._dispatch.at_look(self._look)
 
-    def call(self, context: Context, work: Work, timeout: float) -> Any:
-        """Make the call of ``work`` in ``context``, in a worker's thread.
+    def call(self, context: Context, work: Work, func: Callable[..., Any], timeout: float) -> Any:
+        """Make the call of ``work`` by ``func`` in ``context``, in a worker's thread.
 
         GIVEN_UP if it took too long; then the caller must leave at once, and leave ``work`` alone.
         """
@@ -59,7 +60,7 @@ class TimedCalls(Part):
         timed = _Timed(work, self._dispatch.pool.cell(), self._time() + timeout)
         self._active[me] = timed
         try:
-            value = context.run(work.operation.func, *work.args, **work.kwargs)
+            value = context.run(func, *work.args, **work.kwargs)
         except BaseException:
             if self._ends(me, timed):
                 raise
