@@ -41,7 +41,9 @@ from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.versions import Versioned
+from cascade.spec.windows import windowed
 
+A = TypeVar("A")
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -231,6 +233,7 @@ class Task(Operation, Versioned, Generic[P, R]):
         tail.target = self
         return tail  # type: ignore[no-any-return]
 
+    @overload
     def map(
         self,
         /,
@@ -238,8 +241,34 @@ class Task(Operation, Versioned, Generic[P, R]):
         return_exceptions: bool = False,
         skipped: Any = NOT_GIVEN,
         catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
         **iterables: Any,
-    ) -> MappedLazyResult[R]:
+    ) -> MappedLazyResult[R]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        fold: Task[..., A],
+        initial: Any = NOT_GIVEN,
+        **iterables: Any,
+    ) -> LazyResult[A]: ...
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        fold: Task[..., Any] | None = None,
+        initial: Any = NOT_GIVEN,
+        **iterables: Any,
+    ) -> Any:
         """Call the task once per item, over iterables side by side, as one lazy list (R8).
 
         Args:
@@ -252,6 +281,11 @@ class Task(Operation, Versioned, Generic[P, R]):
             catch: ``(errors, handler)``: for items that fail with one of ``errors``, put that of
                 ``handler`` into the list, as ``LazyResult.catch`` does (M27). Of the three options
                 this comes first, then ``skipped``; ``return_exceptions`` is for what is left.
+            window: Read the iterables item by item, during the run, with at most so many items
+                under way (M29). They may then be async iterators, and endless.
+            fold: A task, called with the value so far and that of an item, in the order of the
+                items: the map has its last value in place of a list. The window is 64 by default.
+            initial: The value that the fold begins with; that of the first item by default.
             iterables: Parameter → iterable, or a lazy value that will be one, all of the same
                 length; ``cs.literal(x)`` is the same for every item. Another map hands over its
                 items one by one (R8). Strings are refused. Iterables are read in step, so an
@@ -266,7 +300,10 @@ class Task(Operation, Versioned, Generic[P, R]):
         if unnamed:
             raise unnamed_in_map(self, unnamed)
         self._refuse_dropped()
-        return mapped(self, iterables, Joins(return_exceptions, skipped, catch))
+        joins = Joins(return_exceptions, skipped, catch)
+        if window is None and fold is None and initial is NOT_GIVEN:
+            return mapped(self, iterables, joins)
+        return windowed(self, iterables, joins, window, fold, initial)
 
     def __get__(self, instance: Any, owner: Any = None) -> Self:
         """The task of an object, ``obj.work``: a BoundTask.
