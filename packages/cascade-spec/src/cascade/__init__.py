@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from cascade.runtime.durable.enqueuing import enqueue_async as enqueue_async
     from cascade.runtime.durable.schedules import schedule as schedule
     from cascade.runtime.durable.signals import signal as signal
+    from cascade.runtime.emitting import Emitted as Emitted
+    from cascade.runtime.emitting import StreamItem as StreamItem
+    from cascade.runtime.emitting import emit as emit
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
     from cascade.runtime.limits.rules import Constraint as Constraint
@@ -100,6 +103,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "runtime.durable.enqueuing": ("enqueue", "enqueue_async"),
         "runtime.durable.schedules": ("schedule",),
         "runtime.durable.signals": ("signal",),
+        "runtime.emitting": ("Emitted", "StreamItem", "emit"),
         "runtime.engine": ("Engine",),
         "runtime.telemetry.history": ("History",),
         "runtime.limits.capacities": ("Capacities",),

@@ -46,6 +46,7 @@ from cascade.runtime.run import Run
 from cascade.runtime.semantics.parameter_names import check_parameter_names
 from cascade.runtime.semantics.recording import Record
 from cascade.runtime.straightline.stops import Begun
+from cascade.runtime.streaming import StreamMethods
 from cascade.runtime.telemetry.summary import Summing
 from cascade.runtime.vm import VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
@@ -71,7 +72,7 @@ R = TypeVar("R")
 _ON_VM = RunSettings(use_vm=True)
 
 
-class Engine(DurableMethods):
+class Engine(DurableMethods, StreamMethods):
     """Runs targets, on the graph path or on the virtual machine.
 
     Several runs may be active at once. ``async with Engine() as engine`` ends its threads; so does

@@ -29,12 +29,12 @@ from cascade.spec.lazy_types import (
     settle,
     with_fallback,
 )
-from cascade.spec.lazy_value import LIMITS, RESOURCES
+from cascade.spec.lazy_value import LIMITS, NO_KWARGS, RESOURCES
 from cascade.spec.map_items import MapItem
 from cascade.spec.misuse import written
 from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, Policies
-from cascade.spec.windowing import Windowing
+from cascade.spec.windowing import Taker, Windowing
 from cascade.spec.wording import name_of, short
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class MapPlan:
         "number",
         "policies",
         "shared",
+        "taker",
         "task",
         "window",
     )
@@ -86,6 +87,8 @@ class MapPlan:
         self.number = 0
         #: How it reads its columns item by item (M29); None if it reads them as a whole.
         self.window: Windowing | None = None
+        #: Takes the values of the items, which are then in no list: the stream of a run.
+        self.taker: Taker | None = None
 
     def __cascade_digest__(self) -> Any:
         fallbacks = [part for operation, f in self.fallbacks for part in (operation.name, f)]
@@ -199,7 +202,22 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
     else:
         rows = ({**dict(zip(names, r, strict=True)), **common} for r in zip(*lists, strict=True))
     calls = item_calls(plan, enumerate(rows))
+    if plan.taker is not None:
+        calls = [_handed(plan, index, call) for index, call in enumerate(calls)]
     return gathered(calls, plan.code, plan.lasti)
+
+
+def _handed(plan: MapPlan, index: int, call: LazyResult[Any]) -> LazyResult[Any]:
+    """The node that hands the value of an item to the taker."""
+    at = plan.code, plan.lasti
+    return LazyResult(_HAND, (plan.taker, index, call), NO_KWARGS, (call,), 0, *at)
+
+
+def _hand(taker: Taker, index: int, value: Any) -> None:
+    taker.put(index, value)
+
+
+_HAND: Final = Operation(_hand, "stream")
 
 
 def common_arguments(plan: MapPlan) -> dict[str, Any]:

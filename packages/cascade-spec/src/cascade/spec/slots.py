@@ -126,7 +126,7 @@ class Window:
             return None
         index = self._count
         self._count += 1
-        if self.how.reducer is None and self.how.taker is None:
+        if self.how.reducer is None and self.plan.taker is None:
             self._values.append(None)
         (call,) = item_calls(self.plan, [(index, {**row, **self._common})])
         return self._node(_TAKEN, self, index, self._watched(call))
@@ -161,8 +161,8 @@ class Window:
     async def take(self, index: int, value: Any) -> LazyResult[Any] | None:
         """Take the value of an item; the node that its slot continues as."""
         how = self.how
-        if how.taker is not None:
-            await how.taker.take(index, value)
+        if self.plan.taker is not None:
+            await self.plan.taker.take(index, value)
         elif how.reducer is None:
             self._values[index] = value
         else:
@@ -196,7 +196,7 @@ class Window:
             ArgumentError: There is nothing to fold, and no value to begin with.
         """
         if self.how.reducer is None:
-            return None if self.how.taker is not None else self._values
+            return None if self.plan.taker is not None else self._values
         if self.so_far is NOT_GIVEN:
             raise ArgumentError(
                 f"{self.plan.task.name}.map() has no items, and nothing to begin its fold with\n"

@@ -7,15 +7,18 @@ from typing import Any, Protocol
 
 
 class Taker(Protocol):
-    """Takes the values of the items of a windowed map, in the order in which they come."""
+    """Takes the values of the items of a map, in the order in which they come."""
+
+    def put(self, index: int, value: Any) -> None:
+        """Take the value of an item of a map without a window. From any thread."""
 
     async def take(self, index: int, value: Any) -> None:
-        """Take the value of an item, which is under way until this returns."""
+        """The same for one with a window, whose item is under way until this returns."""
 
 
 @dataclass(slots=True, eq=False)
 class Windowing:
-    """How a map reads its columns, and what becomes of the values: a list, without the others."""
+    """How a map reads its columns, and what becomes of the values: a list, or a fold."""
 
     #: Most items under way.
     size: int
@@ -23,6 +26,5 @@ class Windowing:
     reducer: Any = None
     #: Whether the fold begins with a value of its own, the last argument of ``expand_window``.
     begins: bool = False
-    taker: Taker | None = None
     #: Whether a run has read an iterator among the columns.
     is_spent: bool = False
