@@ -268,6 +268,9 @@ class Engine(DurableMethods, StreamMethods):
         summing = Summing(self._bus, run_id) if summary else None
         return RunHandle(run_id, name, work, before_cancel, summing)
 
+    def _start_stream(self, target: Any, params: Any, options: RunOptions) -> RunHandle[Any]:
+        return self.start(target, params, **options)
+
     async def _computed(self, target: Any, params: Mapping[str, Any], how: RunSettings) -> Any:
         """The value of a started run."""
         if not isinstance(target, LazyResult):

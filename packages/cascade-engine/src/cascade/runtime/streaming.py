@@ -149,7 +149,7 @@ class StreamMethods:
     def _how(self, call: str, options: RunOptions) -> RunSettings:
         raise NotImplementedError
 
-    def start(self, target: Any, params: Any = None, **options: Any) -> RunHandle[Any]:
+    def _start_stream(self, target: Any, params: Any, options: RunOptions) -> RunHandle[Any]:
         raise NotImplementedError
 
     @overload
@@ -260,7 +260,7 @@ class StreamMethods:
             context = copy_context()
             context.run(current_sink.set, sink)
             given = _streamed(target, sink, code, lasti)
-            return context.run(self.start, given, params, **options)
+            return context.run(self._start_stream, given, params, options)
 
         return RunStream(begin, ordered, emitted)
 

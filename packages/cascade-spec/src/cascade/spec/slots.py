@@ -5,23 +5,26 @@ it reads the next item, continues as the call of that item, and, when this has i
 over and reads the next. So memory depends on the window and not on the number of items. All of it
 is written as nodes, so a run needs to know nothing of windows.
 
-With ``fold=``, a slot that has a value waits until those of all earlier items have been folded.
+With ``fold=``, a slot that has a value waits until those of all earlier items have been folded. It
+waits in a coroutine, which holds no thread. Everything else of a slot runs where its items do: in
+the event loop's thread, or on workers.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from threading import Lock
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
-from cascade.spec.blueprint import Literal
+from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError
 from cascade.spec.fallbacks import NOT_GIVEN, Fallback
-from cascade.spec.lazy_types import LazyResult, with_fallback
-from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS, LazyValue
 from cascade.spec.mapping import (
     MapPlan,
     check_column,
@@ -31,6 +34,7 @@ from cascade.spec.mapping import (
     item_calls,
 )
 from cascade.spec.operation import FallbackOperation, Operation
+from cascade.spec.wording import short
 
 #: Seconds that reading an item may take in the event loop's thread; later reads use a worker.
 _SLOW: Final = 0.005
@@ -38,9 +42,7 @@ _END: Final = object()
 
 
 class Window:
-    """The columns and the values of one map that is being computed.
-
-    All but ``stop`` and ``read`` are used in the event loop's thread alone.
+    """The columns and the values of one map that is being computed. From any thread.
 
     Args:
         plan: The plan of the map.
@@ -48,8 +50,7 @@ class Window:
         first: The value that a fold begins with; NOT_GIVEN for that of the first item.
 
     Attributes:
-        reading: Held by the slot that reads the next item.
-        is_over: Whether no further item is read.
+        reading: Held by the slot that reads the next item, if it may have to wait for that.
 
     Raises:
         ArgumentError: A column is no iterable, or an iterator that another run has read.
@@ -63,12 +64,16 @@ class Window:
             (name, *self._begun(name, column))
             for name, column in zip(plan.names, columns, strict=True)
         ]
-        #: Whether a column is an async iterator; and whether reads use a worker, as one was slow.
         self._is_async = any(is_async for _, _, is_async in self._sources)
+        #: Whether reading an item has taken long, so that the next ones are read on a worker.
         self._is_slow = False
+        on_loop = plan.task.is_async or plan.task.mode == "inline" or plan.taker is not None
+        self._operations = _ON_LOOP if on_loop or self._is_async else _ON_WORKERS
         self.reading = asyncio.Lock()
-        self.is_over = self._is_broken = False
-        self._ended = asyncio.Event()
+        #: Guards what follows, and the iterators.
+        self._lock = Lock()
+        self._is_over = self._is_broken = False
+        self._ended: asyncio.Event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._count = 0
         self._values: list[Any] = []
@@ -93,25 +98,29 @@ class Window:
 
     # -- reading ------------------------------------------------------------------------------
 
-    async def next_slot(self) -> LazyResult[Any] | None:
+    def next_item(self) -> LazyResult[Any] | None:
         """The node that a slot continues as: the call of the next item; None if there is none."""
-        await self.reading.acquire()
-        is_handed_on = False
-        try:
-            if self.is_over:
+        if self._is_async or self._is_slow:
+            return self._node(_WAITING, self)
+        with self._lock:
+            if self._is_over:
                 return None
-            if self._loop is None:
-                self._loop = asyncio.get_running_loop()
+            began = perf_counter()
+            row = self._read()
+            self._is_slow = perf_counter() - began > _SLOW
+            return self._called(row)
+
+    async def next_item_later(self) -> LazyResult[Any] | None:
+        """The same where reading may take long."""
+        is_handed_on = False
+        await self.reading.acquire()
+        try:
+            if self._is_over:
+                return None
             if self._is_async:
-                row: Any = await self._read_async()
-            elif self._is_slow:
-                is_handed_on = True  # the node that gets the row gives it back
-                return self._node(_BEGUN, self, self._node(_READ, self))
-            else:
-                began = perf_counter()
-                row = self._read()
-                self._is_slow = perf_counter() - began > _SLOW
-            return self.begun(row)
+                return self._called(await self._read_async())
+            is_handed_on = True  # the node that gets the row releases it
+            return self._node(_BEGUN, self, self._node(_READ, self))
         except BaseException:
             self.stop()
             raise
@@ -119,7 +128,24 @@ class Window:
             if not is_handed_on:
                 self.reading.release()
 
-    def begun(self, row: dict[str, Any] | None) -> LazyResult[Any] | None:
+    def read_on_worker(self) -> Any:
+        """The arguments of the next item, or the error of reading it."""
+        try:
+            with self._lock:
+                return self._read()
+        except BaseException as error:
+            return _ReadError(error)
+
+    def begun(self, row: Any) -> LazyResult[Any] | None:
+        """The node for an item that a worker has read."""
+        try:
+            if type(row) is _ReadError:
+                raise row.error
+            return self._called(row)
+        finally:
+            self.reading.release()
+
+    def _called(self, row: dict[str, Any] | None) -> LazyResult[Any] | None:
         """The node for an item with the arguments ``row``; None at the end of the columns."""
         if row is None:
             self.stop(broken=False)
@@ -129,17 +155,14 @@ class Window:
         if self.how.reducer is None and self.plan.taker is None:
             self._values.append(None)
         (call,) = item_calls(self.plan, [(index, {**row, **self._common})])
-        return self._node(_TAKEN, self, index, self._watched(call))
-
-    def read(self) -> Any:
-        """The arguments of the next item, or the error of reading it, on a worker."""
-        try:
-            return self._read()
-        except BaseException as error:
-            return _ReadError(error)
+        return self._node(self._operations[1], _Watch(self, index), call)
 
     def _read(self) -> dict[str, Any] | None:
-        return self._row([next(iterator, _END) for _, iterator, _ in self._sources])
+        try:
+            return self._row([next(iterator, _END) for _, iterator, _ in self._sources])
+        except BaseException:
+            self.stop()
+            raise
 
     async def _read_async(self) -> dict[str, Any] | None:
         found = []
@@ -158,36 +181,65 @@ class Window:
 
     # -- values -------------------------------------------------------------------------------
 
-    async def take(self, index: int, value: Any) -> LazyResult[Any] | None:
+    def take(self, index: int, value: Any) -> LazyResult[Any] | None:
         """Take the value of an item; the node that its slot continues as."""
-        how = self.how
         if self.plan.taker is not None:
-            await self.plan.taker.take(index, value)
-        elif how.reducer is None:
+            return self._node(_HANDED, self, index, value)
+        if self.how.reducer is None:
             self._values[index] = value
+        elif index != self._folded:  # only the slot whose turn it is may change that
+            return self._node(_TURN, self, index, value)
+        elif not isinstance(self.how.reducer, Operation):
+            self.folded(value if self.so_far is NOT_GIVEN else self._fold_here(value))
+        elif self.so_far is not NOT_GIVEN:
+            return self._fold(value)
         else:
-            while self._folded != index and not self._is_broken:
-                turn = self._turns[index] = asyncio.get_running_loop().create_future()
-                await turn
-            if self._is_broken:
-                return None
-            if self.so_far is not NOT_GIVEN:
-                return self._fold(how.reducer, index, value)
             self.folded(value)
-        return await self.next_slot()
+        return self.next_item()
 
-    def _fold(self, reducer: Any, index: int, value: Any) -> LazyResult[Any]:
+    async def hand_over(self, index: int, value: Any) -> LazyResult[Any] | None:
+        """Take the value of an item of a stream."""
+        assert self.plan.taker is not None
+        await self.plan.taker.take(index, value)
+        return self.next_item()
+
+    async def take_in_turn(self, index: int, value: Any) -> LazyResult[Any] | None:
+        """Take the value of an item when all earlier ones have been folded."""
+        turn = None
+        with self._lock:
+            if self._folded != index and not self._is_broken:
+                turn = self._turns[index] = asyncio.get_running_loop().create_future()
+        if turn is not None:
+            await turn
+        return None if self._is_broken else self.take(index, value)
+
+    def _fold_here(self, value: Any) -> Any:
+        """The value of a fold by a function that is no task.
+
+        Raises:
+            ArgumentError: It gives a lazy value.
+        """
+        so_far = self.how.reducer(self.so_far, value)
+        if issubclass(type(so_far), (LazyValue, TailCall)):
+            raise ArgumentError(
+                f"the fold {short(self.how.reducer)} has returned {short(so_far)}, and only a "
+                "task can: decorate it with @cs.task"
+            )
+        return so_far
+
+    def _fold(self, value: Any) -> LazyResult[Any]:
         given = tuple(v if type(v) in ATOMS else Literal(v) for v in (self.so_far, value))
-        call = reducer.make(given, {}, self.plan.code, self.plan.lasti)
-        return self._node(_FOLDED, self, self._watched(call))
+        call = self.how.reducer.make(given, {}, self.plan.code, self.plan.lasti)
+        return self._node(self._operations[2], _Watch(self, 0), call)
 
     def folded(self, value: Any) -> None:
         """The value of the next item was folded, which gave ``value``."""
         self.so_far = value
-        self._folded += 1
-        turn = self._turns.pop(self._folded, None)
-        if turn is not None and not turn.done():
-            turn.set_result(None)
+        with self._lock:
+            self._folded += 1
+            turn = self._turns.pop(self._folded, None)
+        if turn is not None:
+            turn.get_loop().call_soon_threadsafe(_wake, turn)
 
     def result(self) -> Any:
         """The value of the map, after all slots have ended.
@@ -207,27 +259,28 @@ class Window:
     # -- the end ------------------------------------------------------------------------------
 
     def stop(self, broken: bool = True) -> None:
-        """Read no more. From any thread.
+        """Read no more.
 
         Args:
             broken: An item, or a fold, has no value, so that the map has none.
         """
-        self.is_over = True
+        self._is_over = True
         self._is_broken = self._is_broken or broken
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake)
+            self._loop.call_soon_threadsafe(self._end)
 
-    def _wake(self) -> None:
+    def _end(self) -> None:
         self._ended.set()
         if self._is_broken:
-            for turn in self._turns.values():
-                if not turn.done():
-                    turn.set_result(None)
+            for turn in list(self._turns.values()):
+                _wake(turn)
 
     async def close_later(self) -> None:
         """Wait for the end of the columns or of the run, and close those that are generators."""
+        self._loop = asyncio.get_running_loop()
         try:
-            await self._ended.wait()
+            if not self._is_over:  # it may have ended before
+                await self._ended.wait()
         finally:
             for _, iterator, _ in self._sources:
                 if isinstance(iterator, AsyncGeneratorType):
@@ -240,11 +293,8 @@ class Window:
 
     def nodes(self, size: int) -> LazyResult[Any]:
         """The node that the map continues as, with ``size`` slots."""
-        slots = [self._node(_SLOT, self) for _ in range(size)]
+        slots = [self._node(self._operations[0], self) for _ in range(size)]
         return self._node(_RESULT, self, self._node(_CLOSING, self), *slots)
-
-    def _watched(self, call: LazyResult[Any]) -> LazyResult[Any]:
-        return with_fallback(call, _WATCH, _Watch(self), self.plan.code, self.plan.lasti)
 
     def _node(self, operation: Operation, *args: Any) -> LazyResult[Any]:
         inputs = tuple(value for value in args if isinstance(value, LazyResult))
@@ -264,62 +314,69 @@ class _ReadError:
 class _Watch(Fallback):
     """Covers nothing, but lets the window know that an item, or a fold, has no value."""
 
-    __slots__ = ("_window",)
+    __slots__ = ("index", "window")
 
-    def __init__(self, window: Window) -> None:
+    def __init__(self, window: Window, index: int) -> None:
         super().__init__(None)
-        self._window = window
+        self.window, self.index = window, index
 
     def covers(self, error: Exception | None) -> bool:
-        self._window.stop()
+        self.window.stop()
         return False
 
 
-async def _slot(window: Window) -> Any:
-    return await window.next_slot()
+def _wake(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_result(None)
 
 
-def _read(window: Window) -> Any:
-    return window.read()
+def _take(watch: _Watch, value: Any) -> Any:
+    return watch.window.take(watch.index, value)
+
+
+def _fold(watch: _Watch, value: Any) -> Any:
+    watch.window.folded(value)
+    return watch.window.next_item()
+
+
+async def _slot_on_loop(window: Window) -> Any:
+    return window.next_item()
+
+
+async def _take_on_loop(watch: _Watch, value: Any) -> Any:
+    return _take(watch, value)
+
+
+async def _fold_on_loop(watch: _Watch, value: Any) -> Any:
+    return _fold(watch, value)
 
 
 async def _begin(window: Window, row: Any) -> Any:
-    """Go on with a row that a worker has read."""
-    try:
-        if type(row) is _ReadError:
-            window.stop()
-            raise row.error
-        return window.begun(row)
-    finally:
-        window.reading.release()
+    return window.begun(row)
 
 
-async def _take(window: Window, index: int, value: Any) -> Any:
-    return await window.take(index, value)
+def _watched(func: Any, is_async: bool) -> FallbackOperation:
+    """An operation with a _Watch and an input, of which it tells the window if that is missing."""
+    operation = FallbackOperation(func, "slot of a map", "task.map(…)")
+    operation.is_async = is_async
+    return operation
 
 
-async def _fold(window: Window, value: Any) -> Any:
-    window.folded(value)
-    return await window.next_slot()
-
-
-async def _close(window: Window) -> None:
-    await window.close_later()
-
-
-def _result(window: Window, *_ended: Any) -> Any:
-    return window.result()
-
-
-def _given(_watch: _Watch, value: Any) -> Any:
-    return value
-
-
-_SLOT: Final = Operation(_slot, "slot of a map", is_async=True)
-_READ: Final = Operation(_read, "reading of a map")
+#: The beginning of a slot, and what it does with the value of an item, and of a fold.
+_ON_WORKERS: Final = (
+    Operation(Window.next_item, "slot of a map"),
+    _watched(_take, False),
+    _watched(_fold, False),
+)
+_ON_LOOP: Final = (
+    Operation(_slot_on_loop, "slot of a map", is_async=True),
+    _watched(_take_on_loop, True),
+    _watched(_fold_on_loop, True),
+)
+_WAITING: Final = Operation(Window.next_item_later, "slot of a map", is_async=True)
+_READ: Final = Operation(Window.read_on_worker, "reading of a map")
 _BEGUN: Final = Operation(_begin, "slot of a map", is_async=True)
-_TAKEN: Final = Operation(_take, "slot of a map", is_async=True)
-_FOLDED: Final = Operation(_fold, "slot of a map", is_async=True)
-_CLOSING: Final = Operation(_close, "columns of a map", is_async=True)
-_RESULT: Final = Operation(_result, "map")
-_WATCH: Final = FallbackOperation(_given, "item of a map", "task.map(…)")
+_TURN: Final = Operation(Window.take_in_turn, "slot of a map", is_async=True)
+_HANDED: Final = Operation(Window.hand_over, "slot of a map", is_async=True)
+_CLOSING: Final = Operation(Window.close_later, "columns of a map", is_async=True)
+_RESULT: Final = Operation(lambda window, *_ended: window.result(), "map")

@@ -242,8 +242,10 @@ class Task(Operation, Versioned, Generic[P, R]):
         skipped: Any = NOT_GIVEN,
         catch: tuple[Errors, Any] | None = None,
         window: int | None = None,
+        fold: Task[..., A] | Callable[[A, R], A],
+        initial: Any = NOT_GIVEN,
         **iterables: Any,
-    ) -> MappedLazyResult[R]: ...
+    ) -> LazyResult[A]: ...
     @overload
     def map(
         self,
@@ -253,10 +255,8 @@ class Task(Operation, Versioned, Generic[P, R]):
         skipped: Any = NOT_GIVEN,
         catch: tuple[Errors, Any] | None = None,
         window: int | None = None,
-        fold: Task[..., A],
-        initial: Any = NOT_GIVEN,
         **iterables: Any,
-    ) -> LazyResult[A]: ...
+    ) -> MappedLazyResult[R]: ...
     def map(
         self,
         /,
@@ -265,7 +265,7 @@ class Task(Operation, Versioned, Generic[P, R]):
         skipped: Any = NOT_GIVEN,
         catch: tuple[Errors, Any] | None = None,
         window: int | None = None,
-        fold: Task[..., Any] | None = None,
+        fold: Callable[..., Any] | None = None,
         initial: Any = NOT_GIVEN,
         **iterables: Any,
     ) -> Any:
@@ -283,8 +283,9 @@ class Task(Operation, Versioned, Generic[P, R]):
                 this comes first, then ``skipped``; ``return_exceptions`` is for what is left.
             window: Read the iterables item by item, during the run, with at most so many items
                 under way (M29). They may then be async iterators, and endless.
-            fold: A task, called with the value so far and that of an item, in the order of the
-                items: the map has its last value in place of a list. The window is 64 by default.
+            fold: A task or a plain function, called with the value so far and that of an item, in
+                the order of the items: the map has its last value in place of a list. A function
+                costs less, and has to be quick. The window is 64 by default.
             initial: The value that the fold begins with; that of the first item by default.
             iterables: Parameter → iterable, or a lazy value that will be one, all of the same
                 length; ``cs.literal(x)`` is the same for every item. Another map hands over its

@@ -22,7 +22,7 @@ class Windowing:
 
     #: Most items under way.
     size: int
-    #: A task, ``reducer(so_far, value)``.
+    #: A task or another function, ``reducer(so_far, value)``.
     reducer: Any = None
     #: Whether the fold begins with a value of its own, the last argument of ``expand_window``.
     begins: bool = False

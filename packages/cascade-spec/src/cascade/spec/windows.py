@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.spec.callables import gives_coroutine
 from cascade.spec.callsite import users_frame
 from cascade.spec.checks import check_count
 from cascade.spec.errors import ArgumentError
@@ -69,14 +70,14 @@ def _check_options(task: Task[..., Any], window: Any, fold: Any, initial: Any) -
         if initial is not NOT_GIVEN:
             raise ArgumentError(f"{whose} takes initial= together with fold=")
         return
-    if not (isinstance(fold, Operation) and not fold.structural):
+    if not callable(fold) or isinstance(fold, LazyResult) or gives_coroutine(fold):
         raise ArgumentError(
-            f"fold of {whose} must be a task, but is {short(fold)}\n"
-            "    right:  @cs.task\n"
-            "            def add(so_far, value): …"
+            f"fold of {whose} must be a task, or a plain function, but is {short(fold)}\n"
+            "    right:  def add(so_far, value): …"
         )
     try:
-        fold.parameters.bind((None, None), {})  # type: ignore[attr-defined]
+        if isinstance(fold, Operation):
+            fold.parameters.bind((None, None), {})  # type: ignore[attr-defined]
     except ArgumentError as error:
         raise ArgumentError(
             f"fold of {whose} is called with the value so far and that of an item: {error}"
