@@ -242,7 +242,20 @@ class Task(Operation, Versioned, Generic[P, R]):
         skipped: Any = NOT_GIVEN,
         catch: tuple[Errors, Any] | None = None,
         window: int | None = None,
-        fold: Task[..., A] | Callable[[A, R], A],
+        fold: Task[..., A],
+        initial: Any = NOT_GIVEN,
+        **iterables: Any,
+    ) -> LazyResult[A]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        fold: Callable[[A, R], A],
         initial: Any = NOT_GIVEN,
         **iterables: Any,
     ) -> LazyResult[A]: ...
