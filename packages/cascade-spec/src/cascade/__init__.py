@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from cascade.runtime.telemetry.history import History as History
     from cascade.runtime.telemetry.lines import LineWriter as LineWriter
     from cascade.runtime.telemetry.logs import EventLogger as EventLogger
-    from cascade.runtime.telemetry.otel import OpenTelemetry as OpenTelemetry
     from cascade.runtime.telemetry.progress import show_progress as show_progress
     from cascade.runtime.vm.verifier import verify as verify
     from cascade.spec import errors as errors
@@ -112,7 +111,6 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "runtime.runners": ("run", "run_async"),
         "runtime.telemetry.lines": ("LineWriter",),
         "runtime.telemetry.logs": ("EventLogger",),
-        "runtime.telemetry.otel": ("OpenTelemetry",),
         "runtime.telemetry.progress": ("show_progress",),
         "runtime.loops.tiers": ("explain",),
         "runtime.vm.verifier": ("verify",),

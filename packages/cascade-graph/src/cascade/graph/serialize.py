@@ -372,7 +372,9 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     if "map" in node:
         over = {name: read(v) for name, v in node["over"].items()}
         mapped = reader.mapped(node["map"])
-        lazy: MappedLazyResult[Any] = mapped.map(return_exceptions=node.get("catches", False), **over)
+        lazy: MappedLazyResult[Any] = mapped.map(
+            return_exceptions=node.get("catches", False), **over
+        )
         lazy.args[0].fallbacks = fallbacks.read_bodies(node.get("fallbacks", ()), reader)
         return lazy
     if "router" in node:
