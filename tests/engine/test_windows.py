@@ -439,7 +439,10 @@ def test_what_fits_no_window_is_refused_at_the_call() -> None:
         (lambda: plain.map(x="abc", window=2), "but it is a string: 'abc'"),
         (lambda: plain.map(x=3, window=2), "but it is no iterable: 3"),
         (lambda: plain.map(x=numbers(3)), "reads 'x' as a whole, but it is an async iterator"),
-        (lambda: smooth.map(x=[1], window=[2]), "takes window= itself, so a parameter of that"),
+        (
+            lambda: smooth.map(x=[1], **{"window": [2]}),
+            "takes window= itself, so a parameter of that",
+        ),
     ]
     for make, text in cases:
         with pytest.raises(ArgumentError) as caught:
