@@ -237,7 +237,8 @@ def test_an_item_that_fails_ends_the_map_and_closes_the_source(fold: Any, use_vm
         target = broken.map(x=numbers(1_000_000, closed), window=3, fold=fold)
         with pytest.raises(ValueError if is_fast else ExceptionGroup) as caught:
             cs.run(target, use_vm=use_vm, fail_fast=is_fast)
-        error = caught.value if is_fast else caught.value.exceptions[0]
+        raised: Any = caught.value
+        error = raised if is_fast else raised.exceptions[0]
         assert error.__notes__[0].startswith("cascade: in task 'broken' [item 5, x=5], called at")
         assert closed == [True]
 
@@ -440,7 +441,7 @@ def test_what_fits_no_window_is_refused_at_the_call() -> None:
         (lambda: plain.map(x=3, window=2), "but it is no iterable: 3"),
         (lambda: plain.map(x=numbers(3)), "reads 'x' as a whole, but it is an async iterator"),
         (
-            lambda: smooth.map(x=[1], **{"window": [2]}),
+            lambda: smooth.map(x=[1], window=[2]),  # type: ignore[call-overload]
             "takes window= itself, so a parameter of that",
         ),
     ]

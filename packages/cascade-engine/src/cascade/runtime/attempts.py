@@ -55,6 +55,7 @@ from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_in
 from cascade.runtime.execution.carried_errors import guarded
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.in_worker import in_worker
+from cascade.runtime.limits.admission import needs_another, needs_permit
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.resources.held import Held
 from cascade.runtime.resources.session import Attempt
@@ -145,7 +146,7 @@ class NodeProcessor:
         run = self._run
         result = _NOT_BEGUN
         while result is _NOT_BEGUN:
-            if not run.governs(call.operation, call.policies):
+            if not needs_permit(run.constraints, call.operation, call.policies):
                 call.permit = None
                 call.goes_on()
                 result = await self._with_resources(call, None)
@@ -192,7 +193,7 @@ class NodeProcessor:
         try:
             args, kwargs = await jobs.open(held, call.work, call.args, call.kwargs)
             run = self._run
-            if run.constraints.any and run.gate.asks_again(call.operation, call.permit):
+            if needs_another(run.constraints, call.operation, call.permit):
                 value = _NOT_BEGUN
             else:
                 value = await self._await(call, args, kwargs)
@@ -251,7 +252,7 @@ class NodeProcessor:
         operation, permit = call.operation, call.permit
         if call.work is not None:
             attempt_here.set((self._run, call.work))
-        if self._run.gate.asks_again(operation, permit):
+        if needs_another(self._run.constraints, operation, permit):
             return _NOT_BEGUN
         if permit is not None:
             current_permit.set(permit)

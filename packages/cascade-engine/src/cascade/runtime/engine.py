@@ -68,6 +68,9 @@ from cascade.spec.waits import check_signal
 from cascade.spec.wording import short
 
 R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+K = TypeVar("K")
 
 _ON_VM = RunSettings(use_vm=True)
 
@@ -148,6 +151,34 @@ class Engine(DurableMethods, StreamMethods):
         params: Mapping[str, Any] | None = None,
         **options: Unpack[RunOptions],
     ) -> R: ...
+    @overload
+    async def run(
+        self,
+        target: list[LazyResult[R]],
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> list[R]: ...
+    @overload
+    async def run(
+        self,
+        target: tuple[LazyResult[R], LazyResult[S]],
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> tuple[R, S]: ...
+    @overload
+    async def run(
+        self,
+        target: tuple[LazyResult[R], LazyResult[S], LazyResult[T]],
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> tuple[R, S, T]: ...
+    @overload
+    async def run(
+        self,
+        target: dict[K, LazyResult[R]],
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[RunOptions],
+    ) -> dict[K, R]: ...
     @overload
     async def run(
         self, target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[RunOptions]

@@ -141,6 +141,8 @@ class Lending:
             self._threads.shutdown(wait=False)
         if self._owns_cache:
             self._cache.close()
+        elif (shared := getattr(self._cache, "shared", None)) is not None:
+            shared.flush()
         if self.tracing is not None:
             self.tracing.close()
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
     from cascade.runtime.graph_path.lanes.wrapping import Wrapping
+    from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaits
     from cascade.runtime.graph_path.node_rules.caching import Caches
     from cascade.runtime.graph_path.node_rules.chains import Chains
     from cascade.runtime.graph_path.node_rules.commits import Commits
@@ -66,6 +67,7 @@ class RunParts:
     """
 
     before_call: BeforeCall
+    cache_waits: CacheWaits
     caches: Caches
     chains: Chains
     commits: Commits

@@ -17,6 +17,7 @@ from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Work
+from cascade.runtime.limits.admission import needs_permit
 from cascade.spec.policies import PLAIN_CALLS
 
 
@@ -114,12 +115,11 @@ class EventLoopLane:
 
     def _is_bare(self, work: Work) -> bool:
         """Whether the next call of ``work`` awaits a coroutine, without limits and policies."""
-        run = self._run
         if not work.operation.is_async or work.policies is not PLAIN_CALLS:
             return False
-        if run.middleware is not None:
+        if self._run.middleware is not None:
             return False
-        return not (run.constraints.any and run.governs(work.operation, PLAIN_CALLS))
+        return not needs_permit(self._run.constraints, work.operation, PLAIN_CALLS)
 
     def _call(self, work: Work) -> Awaitable[Any]:
         """An awaitable for the call of ``work``."""

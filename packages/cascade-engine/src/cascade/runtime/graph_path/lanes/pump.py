@@ -37,6 +37,7 @@ from cascade.runtime.graph_path.lanes.fast_lane import GOES_ON, arguments
 from cascade.runtime.graph_path.lanes.spares import Spare
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
+from cascade.runtime.limits.admission import needs_permit
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.lazy_value import NO_KWARGS, RESOURCES
@@ -279,7 +280,7 @@ class Pump:
         operation, policies = work.operation, work.policies
         if work.loop is not None:
             return False
-        if self.run.governs(operation, policies):
+        if needs_permit(self.run.constraints, operation, policies):
             return False
         place = self.run.placement.place(operation, timeout=policies.timeout)
         return place is Place.LOOP or place is Place.INLINE

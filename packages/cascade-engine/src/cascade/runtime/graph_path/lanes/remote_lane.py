@@ -20,6 +20,7 @@ from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.elsewhere.executors import refuse_resource
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Raised, Work
+from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.middleware import Layers
 from cascade.spec.culprits import unsendable, unsendable_call
 from cascade.spec.errors import TaskTimeoutError
@@ -187,12 +188,11 @@ class RemoteLane:
         run, policies = self._run, work.policies
         return isinstance(work.operation, Task) and not (
             policies.needs_attempts
-            or policies.capacities
             or run.journal is not None
             or run.middleware is not None
             or run.steps.limit is not None
             or run.max_rounds is not None
-            or (run.constraints.any and run.governs(work.operation, policies))
+            or needs_permit(run.constraints, work.operation, policies)
         )
 
     def _flush(self) -> None:
@@ -240,7 +240,7 @@ class RemoteLane:
         """Have a worker go on with the work of a call that has ended. In any thread."""
         work, dispatch = flight.work, self._dispatch
         if self._parts.end.stopping:
-            dispatch.limit_waits.left(work)
+            dispatch.limit_waits.release(work)
         else:
             dispatch.pool.push((work.segment, work))
         self._landed(flight)
@@ -303,9 +303,9 @@ class RemoteLane:
         work, stops = flight.work, self._executor.capabilities.stops
         late = flight.late = Future()
         if self._executor.cancel_call(flight.call, stop=stops):
-            self._dispatch.limit_waits.left(work)
+            self._dispatch.limit_waits.release(work)
             return
-        self._dispatch.limit_waits.left_after(work, late)
+        self._dispatch.limit_waits.release_after(work, late)
         if not stops:
             self._run.give_up(late, flight.call.name, work.source)
 
@@ -315,7 +315,7 @@ class RemoteLane:
         """Withdraw calls that have not begun, and wait for the others. In the loop's thread."""
         for flight in list(self._flights):
             if self._executor.cancel_call(flight.call) and flight.take():
-                self._dispatch.limit_waits.left(flight.work)
+                self._dispatch.limit_waits.release(flight.work)
                 self._landed(flight)
         if self._flights:
             self._quiet = self._run.loop.create_future()

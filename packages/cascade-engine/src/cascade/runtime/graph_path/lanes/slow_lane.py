@@ -87,7 +87,7 @@ class SlowLane:
                             return False
                     elif (
                         constraints.any or work.policies.capacities or work.permit is not None
-                    ) and not self._admits(work):
+                    ) and not self._may_begin(work):
                         return False
                     else:
                         if watched:
@@ -101,19 +101,19 @@ class SlowLane:
                             # cost the pool this thread.
                             return result is GIVEN_UP
                         if result is NOT_BEGUN:
-                            limit_waits.left(work)
+                            limit_waits.release(work)
                             continue
                 except (Exception, asyncio.CancelledError) as failure:
-                    limit_waits.left(work)  # a node holds no permit during its delay
+                    limit_waits.release(work)  # a node holds no permit during its delay
                     self.fail_attempt(work, failure)
                     return False
                 if work.permit is not None:
-                    limit_waits.left(work)
+                    limit_waits.release(work)
                 work = next_work(work, result, on_loop=False)
                 del result
         except BaseException as error:
             if work is not None:
-                limit_waits.left(work)
+                limit_waits.release(work)
             self._parts.failures.fail(error, work, item)
         finally:
             if cell is not None:  # the thread may be idle for long, and must not keep the values
@@ -142,7 +142,7 @@ class SlowLane:
         if work is not None:
             if self._reports.wanted:
                 self._reports.goes_on(work)
-            self._dispatch.limit_waits.left(work)
+            self._dispatch.limit_waits.release(work)
             self.fail_attempt(work, error)
 
     def go_on(self, work: Work) -> bool:
@@ -194,7 +194,7 @@ class SlowLane:
                 continue
             below = resources.below(value)
             if below is None:
-                dispatch.limit_waits.left(work)
+                dispatch.limit_waits.release(work)
                 with self._lock:
                     dispatch.to_loop((work.segment, work))
                 return None
@@ -203,7 +203,7 @@ class SlowLane:
                     dispatch.limit_waits.pause(work)
                     if dispatch.resource_waits.opened(wanted, (work.segment, work)) is None:
                         return None
-                    if not dispatch.limit_waits.admits(work):
+                    if not dispatch.limit_waits.acquire(work):
                         return None
                 found.append(instance)
         return found
@@ -234,8 +234,8 @@ class SlowLane:
             self._dispatch.to_loop((work.segment, work))
         return MOVED
 
-    def _admits(self, work: Work) -> bool:
+    def _may_begin(self, work: Work) -> bool:
         """Whether the next call may begin now; its clock stands still until it does."""
         if self._reports.wanted and not work.waits_since:
             self._reports.waits(work)  # at once: another thread may go on with it
-        return self._dispatch.limit_waits.admits(work)
+        return self._dispatch.limit_waits.acquire(work)

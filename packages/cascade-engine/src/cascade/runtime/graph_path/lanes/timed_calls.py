@@ -98,9 +98,9 @@ class TimedCalls:
         assert timeout is not None
         call = dispatch.pool.give_up(thread, timed.cell)
         if call is None:  # it has just ended
-            dispatch.limit_waits.left(work)
+            dispatch.limit_waits.release(work)
         else:
-            dispatch.limit_waits.left_after(work, call)
+            dispatch.limit_waits.release_after(work, call)
             self._run.give_up(call, name, work.source)
         error = overran(name, timeout)
         try:
