@@ -17,9 +17,10 @@ A call of a task runs nothing. It gives a lazy value, a node of a graph. ``cs.ru
 Tasks:      task, Task, LazyResult, gather, Router, Param, Env, literal, eq, ne, not_, TailCall
 Policies:   Retry, Constraint, Capacities, checkpoint
 Resources:  resource, inject, override_resource
-Running:    run, run_async, Engine, current, ProcessExecutor, FuturesExecutor
+Running:    run, run_async, Engine, current, emit, Emitted, StreamItem, ProcessExecutor,
+            FuturesExecutor
 Looking:    dry_run, visualize, explain, verify, show_progress, History, LineWriter, EventLogger,
-            LogContext, OpenTelemetry
+            LogContext
 Caches:     LRUCache, ByCode, ByArguments, CachePolicy, FileContent, FileExists, digestible,
             explain_cache
 Durable:    enqueue, enqueue_async, schedule, signal, wait_for, sleep, transaction,
