@@ -17,7 +17,7 @@ from cascade.runtime.control import inbox as inbox_module
 from cascade.runtime.control import plane as plane_module
 from cascade.runtime.control import status as status_module
 from cascade.runtime.control.inbox import Inbox
-from cascade.runtime.control.plane import MOST_CONSTRAINTS
+from cascade.runtime.control.room import MOST_CONSTRAINTS
 from cascade.runtime.control.status import read_status, status_of, write_status
 from cascade.runtime.events import ConstraintSet, ControlMessageRefused, TaskBlocking
 from cascade.runtime.telemetry.texts import MOST_OF_A_TEXT, TOO_LONG, WITHHELD, Texts, cut

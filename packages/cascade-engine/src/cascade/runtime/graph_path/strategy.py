@@ -176,6 +176,7 @@ class GraphRun:
         """
         self._run.watch_waits(self._lacking)
         self._run.locate = partial(locate, self._around)
+        self._run.inside = self._around
         journal = self._run.journal
         if journal is not None:
             wiring = self._around.commits.wire(target)
