@@ -16,8 +16,8 @@ from cascade.adapters.connectors.local import LocalConnector
 from cascade.adapters.connectors.outbox import Message
 from cascade.adapters.connectors.pacing import Allowance
 from cascade.runtime.control.inbox import Inbox
-from cascade.runtime.control.looks import PARTS, asked_topic, orders_topic, shown_topic
 from cascade.runtime.control.lookout import Lookout
+from cascade.runtime.control.looks import PARTS, asked_topic, orders_topic, shown_topic
 from cascade.runtime.control.messages import (
     MOST_BYTES,
     MOST_OF_A_TOPIC,
@@ -26,8 +26,8 @@ from cascade.runtime.control.messages import (
     read_steering,
     status_topic,
 )
-from cascade.runtime.control.room import MOST_CONSTRAINTS, Room
 from cascade.runtime.control.plane_options import PlaneOptions, PlaneSettings, next_name
+from cascade.runtime.control.room import MOST_CONSTRAINTS, Room
 from cascade.runtime.control.status import (
     EngineStatus,
     status_of,

@@ -8,7 +8,13 @@ from typing import Any, Final
 
 from cascade.runtime.engine import Engine
 from cascade.runtime.engine_runs import RunInfo
-from cascade.runtime.graph_path.observing import FoundNode, NodeChange, Observed
+from cascade.runtime.graph_path.observing import (
+    FewObserved,
+    FoundNode,
+    NodeChange,
+    Observed,
+    observed,
+)
 from cascade.runtime.run import Run
 from cascade.runtime.telemetry.texts import Texts
 
@@ -33,7 +39,7 @@ class RunView:
         self._engine = engine
         self._run_id = run_id
         self._texts = texts
-        self._observed: Observed | None = None
+        self._observed: Observed | FewObserved | None = None
         #: The parts of the run that are observed.
         self._inside: Any = None
         self._told_left_out = False
@@ -46,11 +52,11 @@ class RunView:
             return
         if run.inside is not self._inside:
             self._inside = run.inside
-            self._observed = Observed(run.inside, MOST_NODES)
-        observed = self._observed
-        assert observed is not None
-        yield from self._structure(observed)
-        for changes in observed.sweep(_SLICE):
+            self._observed = observed(run.inside, MOST_NODES)
+        nodes = self._observed
+        assert nodes is not None
+        yield from self._structure(nodes)
+        for changes in nodes.sweep(_SLICE):
             if changes:
                 yield "states", self._body(changes=[self._change(one) for one in changes])
         waits = [
@@ -60,15 +66,15 @@ class RunView:
         ]
         yield "signals", self._body(signals=waits)
 
-    def _structure(self, observed: Observed) -> Iterator[tuple[str, dict[str, Any]]]:
-        gone = observed.gone()
-        while found := observed.find(_FOUND):
+    def _structure(self, nodes: Observed | FewObserved) -> Iterator[tuple[str, dict[str, Any]]]:
+        gone = nodes.gone()
+        while found := nodes.find(_FOUND):
             rows = [self._node(node) for node in found]
-            yield "graph", self._body(nodes=rows, gone=gone, left_out=observed.left_out)
+            yield "graph", self._body(nodes=rows, gone=gone, left_out=nodes.left_out)
             gone = []
-        if gone or observed.left_out != self._told_left_out:
-            self._told_left_out = observed.left_out
-            yield "graph", self._body(nodes=[], gone=gone, left_out=observed.left_out)
+        if gone or nodes.left_out != self._told_left_out:
+            self._told_left_out = nodes.left_out
+            yield "graph", self._body(nodes=[], gone=gone, left_out=nodes.left_out)
 
     def _body(self, **parts: Any) -> dict[str, Any]:
         return {"run": self._run_id, "time": time(), **parts}

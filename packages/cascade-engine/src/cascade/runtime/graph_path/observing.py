@@ -11,11 +11,13 @@ are taken from their lazy values, which do not change.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from cascade.graph.build import inputs_of
 from cascade.graph.model import Node
+from cascade.runtime.graph_path.graphless.lone_loops import LoneLoop
+from cascade.runtime.graph_path.graphless.short_runs import ShortRun
 from cascade.runtime.graph_path.segments import PENDING, Address, Resume, Segment, node_of
 from cascade.runtime.graph_path.streams import is_list_of_items
 from cascade.runtime.graph_path.surroundings import Surroundings
@@ -70,8 +72,69 @@ class _Seen:
         self.lacks: LazyResult[Any] | None = None
 
 
+def observed(inside: object, most: int) -> Observed | FewObserved:
+    """The nodes of a run, from its ``Run.inside``.
+
+    Args:
+        inside: The parts of the run.
+        most: Most nodes that are observed at the same time; the others are left out.
+    """
+    if isinstance(inside, LoneLoop):
+        return FewObserved([inside.work.node], lambda: (), lambda: inside.work.node)
+    if isinstance(inside, ShortRun):
+        return FewObserved(inside.lazies, inside.settled, lambda: inside.waiting)
+    assert isinstance(inside, Surroundings)
+    return Observed(inside, most)
+
+
+class FewObserved:
+    """The nodes of a run without a graph.
+
+    Args:
+        nodes: All of them.
+        settled: Gives those that have a value.
+        waiting: Gives the one whose call is under way.
+    """
+
+    left_out = False
+
+    def __init__(
+        self,
+        nodes: Sequence[LazyResult[Any]],
+        settled: Callable[[], Collection[LazyResult[Any]]],
+        waiting: Callable[[], LazyResult[Any]],
+    ) -> None:
+        self._nodes = nodes
+        self._settled = settled
+        self._waiting = waiting
+        self._told: dict[int, str] = {}
+        self._left = list(nodes)
+
+    def find(self, count: int) -> list[FoundNode]:
+        """See ``Observed``."""
+        found, self._left = self._left[:count], self._left[count:]
+        return [_found(lazy, 1, 0) for lazy in found]
+
+    def gone(self) -> list[int]:
+        """See ``Observed``."""
+        return []
+
+    def sweep(self, _count: int) -> Iterator[list[NodeChange]]:
+        """See ``Observed``."""
+        settled, waiting = self._settled(), self._waiting()
+        changes = []
+        for lazy in self._nodes:
+            state = "running" if lazy is waiting else "planned"
+            if lazy in settled:
+                state = "finished"
+            if self._told.get(lazy.number) != state:
+                self._told[lazy.number] = state
+                changes.append(NodeChange(lazy.number, state))
+        yield changes
+
+
 class Observed:
-    """The nodes of one run.
+    """The nodes of one run that is executed as a graph.
 
     Args:
         around: The parts of the run.
@@ -125,7 +188,7 @@ class Observed:
 
     def sweep(self, count: int) -> Iterator[list[NodeChange]]:
         """The nodes that have changed since the last sweep, after each ``count`` of them."""
-        at_work = _AtWork(self._around)
+        at_work = _AtWork(self._around, {_owner(s, s.target) for s in self._segments})
         nodes, self._open = self._open, []
         for at in range(0, len(nodes), count):
             changes = []
@@ -151,17 +214,7 @@ class Observed:
         self._segments[segment] = number, count + 1
         self._found += 1
         self._open.append(_Seen(lazy, segment))
-        node, item = Node(0, lazy), item_of(lazy)
-        return FoundNode(
-            lazy.number,
-            node.label,
-            node.kind.value,
-            str(lazy.callsite),
-            number,
-            _owner(segment, lazy),
-            "" if item is None else str(item),
-            tuple(dict.fromkeys(source.number for source in inputs_of(lazy))),
-        )
+        return _found(lazy, number, _owner(segment, lazy))
 
 
 def _walk(segment: Segment) -> Iterator[tuple[Segment, LazyResult[Any]]]:
@@ -182,6 +235,20 @@ def _walk(segment: Segment) -> Iterator[tuple[Segment, LazyResult[Any]]]:
                 stack.append(source)
 
 
+def _found(lazy: LazyResult[Any], segment: int, owner: int) -> FoundNode:
+    node, item = Node(0, lazy), item_of(lazy)
+    return FoundNode(
+        lazy.number,
+        node.label,
+        node.kind.value,
+        str(lazy.callsite),
+        segment,
+        owner,
+        "" if item is None else str(item),
+        tuple(dict.fromkeys(source.number for source in inputs_of(lazy))),
+    )
+
+
 def _owner(segment: Segment, lazy: LazyResult[Any]) -> int:
     if isinstance(lazy, MapItem):
         return lazy._plan.number
@@ -196,8 +263,10 @@ def _owner(segment: Segment, lazy: LazyResult[Any]) -> int:
 class _AtWork:
     """What the lanes of a run do at one moment."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: Surroundings, continued: Collection[int]) -> None:
         run = around.run
+        #: The numbers of nodes that have continued as graphs.
+        self._continued = continued
         self._waits = {wait.node: wait for wait in run.waiting(inputs=False)}
         self._working = {id(node) for node in _worked_on(around)}
         #: Names of the calls under way whose nodes are not known → how many.
@@ -221,12 +290,13 @@ class _AtWork:
             held = f", held by {', '.join(wait.holders)}" if wait.holders else ""
             state = "retrying" if wait.reason == "retry delay" else "waiting"
             return state, f"{wait.reason}{held}"
-        if lazy.task.is_async or id(lazy) in self._working:
+        is_begun = lazy.task.is_async or lazy.number in self._continued
+        if is_begun or id(lazy) in self._working:
             return "running", ""
         if self._calls[lazy.name] > 0:
             self._calls[lazy.name] -= 1
             return "running", ""
-        # What had begun still runs: as a graph of its own, or in another lane.
+        # What had begun still runs, in another lane.
         return ("running" if seen.state == "running" else "ready"), ""
 
     def _lacks(self, seen: _Seen) -> bool:

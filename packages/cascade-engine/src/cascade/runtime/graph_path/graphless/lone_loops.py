@@ -65,6 +65,7 @@ class LoneLoop(AwaitedLoop):
         made = cls(run, entries, reports, None, work, YieldBudget())
         made.error = None
         made.task_context = made.context
+        run.inside = made
         return made
 
     def started(self) -> asyncio.Task[Any]:
