@@ -113,7 +113,7 @@ class Lookout:
     def _rest(self) -> None:
         self._looks.clear()
         self._views.clear()
-        self._want_runs(False)
+        self._want_ended(False)
         self._want_logs(False)
 
     # -- what is wanted -----------------------------------------------------------------------
@@ -123,11 +123,12 @@ class Lookout:
         yield from self._obey()
         anew = self._read(now)
         looks = [look for look, _ in self._looks.values()]
-        self._want_runs(any(look.runs for look in looks))
+        self._want_ended(bool(looks))
         self._want_logs(any(look.logs for look in looks))
         self._want_views({run for look in looks for run in look.run}, anew)
         if self._ended is not None:
             yield from self._show_ended(self._ended)
+        if any(look.runs for look in looks):
             yield from self._show_runs()
         if self._logs is not None:
             yield from self._show_logs(self._logs)
@@ -151,7 +152,7 @@ class Lookout:
         self._looks = {name: pair for name, pair in self._looks.items() if pair[1] > now}
         return anew
 
-    def _want_runs(self, wanted: bool) -> None:
+    def _want_ended(self, wanted: bool) -> None:
         runs = self._engine.engine_runs
         if wanted and self._ended is None:
             self._ended = EndedRuns(self._texts)

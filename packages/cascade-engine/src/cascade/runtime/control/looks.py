@@ -40,7 +40,7 @@ class Look:
     Attributes:
         view: Names the view.
         seconds: For how long, from now on.
-        runs: Whether it wants the table of all runs, and the runs that end.
+        runs: Whether it wants the table of all runs. It gets the runs that end in any case.
         run: The ids of the runs whose nodes it wants.
         logs: Whether it wants lines of the log.
         anew: Whether nodes that were shown before are to be shown again.
