@@ -188,6 +188,7 @@ async def _publish(change: Change, broker: str | None, prefix: str, wait: float)
     from cascade.command.failures import complain
     from cascade.command.output import show
 
+    _topics(change, prefix)  # refuses before it connects
     async with engines_at(broker, prefix, wait) as (connector, engines):
         done, told = await made(change, connector, engines, prefix, wait)
     if not done:
@@ -204,15 +205,7 @@ async def made(
     Raises:
         UsageError: The scope cannot be sent.
     """
-    from cascade.runtime.control.messages import topic_for
-    from cascade.spec.errors import ArgumentError
-
-    try:
-        topics = {
-            topic_for(prefix, change.scope, kind): text for kind, text in change.payloads.items()
-        }
-    except ArgumentError as error:
-        raise UsageError(str(error)) from None
+    topics = _topics(change, prefix)
     asked = {status.engine for status in engines.alive}
     before = {status.engine: status.time for status in engines.alive}
     for topic, payload in topics.items():
@@ -223,6 +216,19 @@ async def made(
     told = f"{change.said}: {_told(asked, obeyed, have_ended)}"
     # A limit may be set for future engines; a pause is for running ones.
     return not (not obeyed and (asked or change.said.startswith(_PAUSE))), told
+
+
+def _topics(change: Change, prefix: str) -> dict[str, bytes]:
+    """Topic → message."""
+    from cascade.runtime.control.messages import topic_for
+    from cascade.spec.errors import ArgumentError
+
+    try:
+        return {
+            topic_for(prefix, change.scope, kind): text for kind, text in change.payloads.items()
+        }
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
 
 
 async def _obeyed(
