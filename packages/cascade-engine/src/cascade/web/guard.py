@@ -94,7 +94,9 @@ class Guard:
         origin = headers.get("origin")
         is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
         if origin is None:
-            return None if is_read else (403, "A request that may change something names no origin.\n")
+            return (
+                None if is_read else (403, "A request that may change something names no origin.\n")
+            )
         if urlsplit(origin).netloc != host:
             return 403, "This request comes from another site.\n"
         return None
@@ -117,7 +119,9 @@ class Guard:
         """Set the cookie, and go on at the same address without the token."""
         query = parse_qsl(scope["query_string"].decode("latin-1"))
         rest = urlencode([(name, value) for name, value in query if name != PARAMETER])
-        path = "/" + scope["raw_path"].decode("latin-1").lstrip("/")  # no other host: //evil.example
+        path = "/" + scope["raw_path"].decode("latin-1").lstrip(
+            "/"
+        )  # no other host: //evil.example
         cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
         headers = [
             (b"location", (path + (f"?{rest}" if rest else "")).encode("latin-1")),
@@ -142,9 +146,7 @@ def _with_headers(send: _Send) -> _Send:
     return sending
 
 
-async def _refuse(
-    scope: _Scope, receive: _Receive, send: _Send, status: int, text: str
-) -> None:
+async def _refuse(scope: _Scope, receive: _Receive, send: _Send, status: int, text: str) -> None:
     if scope["type"] == "websocket":
         await receive()  # its beginning
         await send({"type": "websocket.close", "code": 4403})

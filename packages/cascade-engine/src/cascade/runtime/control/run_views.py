@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from cascade.runtime.engine import Engine
 from cascade.runtime.engine_runs import RunInfo
+from cascade.runtime.execution.waiting import held_by
 from cascade.runtime.graph_path.observing import (
     FewObserved,
     FoundNode,
@@ -102,7 +103,7 @@ def row_of(info: RunInfo, permit: Sequence[Any] | None, run: Run, texts: Texts) 
     """
     reason = ""
     if permit is not None:
-        reason = permit[0] + (f", held by {', '.join(permit[1])}" if permit[1] else "")
+        reason = permit[0] + held_by(permit[1])
     elif (rest := run.first_rest()) is not None:
         reason = rest.reason
     clean = texts.clean

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from cascade.graph.build import inputs_of
 from cascade.graph.model import Node
+from cascade.runtime.execution.waiting import held_by
 from cascade.runtime.graph_path.graphless.lone_loops import LoneLoop
 from cascade.runtime.graph_path.graphless.short_runs import ShortRun
 from cascade.runtime.graph_path.segments import PENDING, Address, Resume, Segment, node_of
@@ -287,9 +288,8 @@ class _AtWork:
             return "planned", ""
         wait = self._waits.get(lazy.number)
         if wait is not None:
-            held = f", held by {', '.join(wait.holders)}" if wait.holders else ""
             state = "retrying" if wait.reason == "retry delay" else "waiting"
-            return state, f"{wait.reason}{held}"
+            return state, f"{wait.reason}{held_by(wait.holders)}"
         is_begun = lazy.task.is_async or lazy.number in self._continued
         if is_begun or id(lazy) in self._working:
             return "running", ""

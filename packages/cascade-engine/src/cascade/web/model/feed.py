@@ -159,7 +159,7 @@ class Feed:
         self._wanted.append(wanted)
         if run is not None:
             if run not in self.nodes:
-                self.nodes[run] = RunNodes()
+                self.nodes[run] = RunNodes(ended=self.ending(*run))
             self._anew.add(run)
         self._ask()
 
@@ -172,6 +172,10 @@ class Feed:
                 self.tables.clear()
 
         return look_no_more
+
+    def ending(self, engine: str, run: str) -> Ended | None:
+        """How a run has ended, if that was seen."""
+        return next((e for e in self.ended if (e.engine, e.run) == (engine, run)), None)
 
     async def order(
         self, engine: str, do: str, run: str, name: str = "", value: Any = None

@@ -112,9 +112,7 @@ def waits(feed: Feed) -> list[Wait]:
         for (task, reason, holders), waited in alike.items():
             longest = max(waited)
             named = ", ".join(holders)
-            row = Wait(
-                status.engine, task, len(waited), reason, named, duration_text(longest)
-            )
+            row = Wait(status.engine, task, len(waited), reason, named, duration_text(longest))
             found.append((longest, row))
     return [wait for _, wait in sorted(found, key=lambda pair: -pair[0])]
 
@@ -176,9 +174,7 @@ def _wanted(rows: Sequence[WaitStatus], reason: str) -> str:
     return ", ".join(f"{task} × {n}" if n > 1 else task for task, n in tasks.items())
 
 
-def constraint(
-    scope: str, kind: str, value: str, burst: str = "", ttl: str = ""
-) -> Constraint:
+def constraint(scope: str, kind: str, value: str, burst: str = "", ttl: str = "") -> Constraint:
     """A constraint from the texts of a form.
 
     Raises:

@@ -8,8 +8,10 @@ from typing import Final
 
 from cascade.web.model.nodes import Stretch
 
-#: Most rows of a picture; the longest stretches are kept.
-MOST_ROWS: Final = 120
+#: Most rows of a picture; the nodes that have worked longest are kept.
+MOST_ROWS: Final = 60
+#: A second of waiting counts as so much of a second of work, in the choice of rows.
+_WAITED: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ def timeline(stretches: Sequence[Stretch], now: float, most: int = MOST_ROWS) ->
     length: dict[int, float] = {}
     for stretch in stretches:
         seconds = max(0.0, (now if stretch.ended is None else stretch.ended) - stretch.began)
-        length[stretch.number] = length.get(stretch.number, 0.0) + seconds
+        weight = 1.0 if stretch.state == "running" else _WAITED
+        length[stretch.number] = length.get(stretch.number, 0.0) + seconds * weight
     longest = sorted(length, key=lambda number: -length[number])[:most]
     kept = set(longest)
     shown = [stretch for stretch in stretches if stretch.number in kept]

@@ -34,7 +34,7 @@ def frame(site: Site, path: str) -> Iterator[None]:
     with ui.header().classes("bar"), ui.element("div").classes("bar-row"):
         with ui.element("div").classes("brand"):
             ui.element("img").props('src="/static/favicon.svg" alt=""')
-            ui.element("span").props(":text-content.prop='\"Cascade\"'")
+            text("Cascade", tag="span")
         with ui.element("nav").classes("nav").props('aria-label="Pages"'):
             for target, name in PAGES.items():
                 link = ui.element("a").props(f'href="{target}"')
@@ -67,14 +67,14 @@ def _theme() -> None:
     chosen = cookies.get(_THEME_COOKIE, "auto")
     name = chosen if chosen in _THEMES else "auto"
     dark = ui.dark_mode(_THEMES[name])
-    button = ui.button(icon=_ICONS[name]).props('flat round dense color=none')
+    button = ui.button(icon=_ICONS[name], color=None).props("flat round dense")
 
     def turn() -> None:
         nonlocal name
         names = list(_THEMES)
         name = names[(names.index(name) + 1) % len(names)]
         dark.set_value(_THEMES[name])
-        button.props(f'icon={_ICONS[name]}')
+        button.props(f"icon={_ICONS[name]}")
         tell()
         ui.run_javascript(
             f'document.cookie = "{_THEME_COOKIE}={name}; path=/; max-age=31536000; samesite=strict"'
@@ -138,6 +138,7 @@ class Table:
         links: Names of the columns whose cells lead to ``<name>_to`` of their row.
         states: Names of the columns that are states.
         wide: Names of the columns with long texts.
+        spark: Name of the column with lines of bars.
         key: The column that tells rows apart.
     """
 
@@ -150,20 +151,22 @@ class Table:
         links: Sequence[str] = (),
         states: Sequence[str] = (),
         wide: Sequence[str] = (),
+        spark: str = "",
         empty: str = "nothing",
     ) -> None:
+        kinds = dict.fromkeys(wide, "wide") | dict.fromkeys(right, "number") | {spark: "spark"}
         specs = [
             {
                 "name": name,
                 "label": label,
                 "field": name,
                 "align": "right" if name in right else "left",
-                "classes": "wide" if name in wide else "number" if name in right else "",
+                "classes": kinds.get(name, ""),
             }
             for name, label in columns.items()
         ]
         self.element = ui.table(columns=specs, rows=[], row_key=key).classes("plain-table")
-        self.element.props("flat wrap-cells hide-bottom")
+        self.element.props("flat hide-bottom")
         self.empty = text(empty, "hint")
         for name in links:
             self.element.add_slot(f"body-cell-{name}", _LINK)
@@ -225,4 +228,4 @@ async def tell(answer: Awaitable[Answer]) -> bool:
 
 def button(label: str, act: Callable[[], Any], kind: str = "quiet") -> ui.button:
     """A button; ``kind`` is ``act``, ``quiet`` or ``danger``."""
-    return ui.button(label, on_click=act).props("unelevated no-caps color=none").classes(kind)
+    return ui.button(label, on_click=act, color=None).props("unelevated no-caps").classes(kind)

@@ -71,15 +71,15 @@ class _Limits:
                 self._rules.act("remove", "Remove", self._remove)
         if not site.read_only:
             _Form(site)
-        with panel("Who waits for whom", flush=True):
+        with panel("Runs that wait", flush=True):
             self._waits = Table(
                 {"run": "run", "target": "target", "reason": "waits for", "engine": "engine"},
                 key="key",
                 links=("run",),
                 wide=("reason",),
-                empty="No run waits for a limit.",
+                empty="No run waits.",
             )
-        with panel("Tasks that wait", flush=True):
+        with panel("Tasks that wait, and the tasks that hold what they need", flush=True):
             self._tasks = Table(
                 {
                     "task": "task",

@@ -68,6 +68,7 @@ class _Overview:
                 right=("steps", "rate", "age"),
                 links=("run",),
                 states=("state",),
+                spark="trend",
                 empty="No run is under way.",
             )
         with panel("What waits", flush=True):
@@ -97,6 +98,7 @@ class _Overview:
                 },
                 key="key",
                 right=("took", "when"),
+                links=("run",),
                 states=("status",),
                 wide=("error",),
                 empty="No run has ended yet.",
@@ -167,7 +169,8 @@ class _Card:
         say(self._runs, f"{card.runs:,} run{'' if card.runs == 1 else 's'}")
         say(self._rate, f"{card.steps_per_second:,.0f} steps/s")
         say(self._trend, card.rates)
-        limits = "no limits" if not card.constraints else f"{card.constraints:,} limits"
+        count = card.constraints
+        limits = f"{count:,} limit{'' if count == 1 else 's'}" if count else "no limits"
         say(self._limits, f"{card.waiting:,} waiting · {limits}")
         say(self._trouble, card.trouble)
         self._trouble.set_visibility(bool(card.trouble))
@@ -198,6 +201,7 @@ def _ended_row(ended: Ended) -> dict[str, object]:
     return {
         "key": f"{ended.engine} {ended.run} {ended.time}",
         "run": ended.run,
+        "run_to": address("/run", engine=ended.engine, run=ended.run),
         "target": ended.target,
         "status": ended.status,
         "took": duration_text(ended.seconds),

@@ -12,6 +12,7 @@ from cascade.web.model.layout import Picture, laid_out
 from cascade.web.model.nodes import STATES, RunNode, RunNodes
 from cascade.web.model.timeline import Timeline, timeline
 from cascade.web.pages.frame import (
+    EVERY,
     Table,
     address,
     badge,
@@ -29,7 +30,7 @@ from cascade.web.pages.graph_canvas import GraphCanvas
 from cascade.web.site import Site
 
 #: Most nodes in the table, and most lines of the log.
-_ROWS, _LINES = 200, 300
+_ROWS, _LINES = 100, 300
 #: Least seconds between two pictures of a graph that grows.
 _PICTURE = 2.0
 _COLOURS = {
@@ -45,11 +46,13 @@ def register(site: Site) -> None:
     @ui.page("/run", title="Cascade · Run")
     def run_page(engine: str = "", run: str = "") -> None:
         with frame(site, "/run"):
-            if engine not in site.feed.engines.known:
-                text("Run", tag="h1")
-                text(f"No engine {engine!r} is connected.", "notice")
+            feed = site.feed
+            if engine in feed.engines.known or feed.ending(engine, run) is not None:
+                _Run(site, engine, run)
                 return
-            _Run(site, engine, run)
+            text(run, tag="h1")
+            text(f"No engine {engine!r} is connected. This page looks for it.", "notice")
+            ui.timer(EVERY, lambda: engine in feed.engines.known and ui.navigate.reload())
 
 
 class _Run:
@@ -279,7 +282,9 @@ class _Details:
             "waits for": node.note,
             "signal": self._nodes.signals.get(node.number, ""),
             "inputs": ", ".join(
-                f"{self._nodes.nodes[n].name} #{n}" for n in node.inputs[:12] if n in self._nodes.nodes
+                f"{self._nodes.nodes[n].name} #{n}"
+                for n in node.inputs[:12]
+                if n in self._nodes.nodes
             ),
         }
         badge(node.state)
@@ -441,7 +446,7 @@ class _NodeTable:
 
 
 class _Log:
-    """The lines that the engine's process has logged since the page was opened."""
+    """The lines that the engine's process has logged since the page was opened, the newest first."""
 
     def __init__(self, site: Site, engine: str, run: str) -> None:
         self._feed, self._engine, self._run = site.feed, engine, run
@@ -468,7 +473,7 @@ class _Log:
         self._none.set_visibility(not lines)
         self._lines.clear()
         with self._lines:
-            for line in lines:
+            for line in reversed(lines):
                 level = line.level if line.level.isalpha() else ""
                 text(f"{_clock(line.time)} {level:8}{line.logger}: {line.text}", level)
 
