@@ -1,4 +1,4 @@
-"""Views in other processes ask an engine to show itself: its runs, their nodes, its log, its end."""
+"""Views in other processes ask an engine to show its runs, their nodes and ends, and its log."""
 
 import asyncio
 import json
@@ -91,7 +91,7 @@ async def wait(name, *inputs):
     return name
 
 
-gates = {}
+gates: dict[str, asyncio.Event] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ async def test_an_engine_without_a_view_has_no_task_and_no_subscription_for_it(s
     assert engine.bus.is_silent
     view.ask(seconds=0.001, runs=True)
     await view.until(lambda: "runs" in view.shown)
-    while len(asyncio.all_tasks()) > before:
+    while len(asyncio.all_tasks()) > before:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     assert engine.engine_runs.on_end is None
     assert engine.bus.is_silent
@@ -200,7 +200,7 @@ async def test_lines_that_a_task_logs_are_shown_with_the_id_of_its_run(shown):
 
     view.ask(logs=True)
     handlers = len(logging.getLogger().handlers)
-    while len(logging.getLogger().handlers) == handlers:
+    while len(logging.getLogger().handlers) == handlers:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     await engine.run(warns(), run_id="r")
     row = await view.until(lambda: next(iter(view.all("logs", "rows")), None))

@@ -15,7 +15,7 @@ from cascade.web.model.fleet import amounts, cards, constraint, rules, waits
 from cascade.web.model.run_table import RunTable, chosen, page_of
 from cascade.web.site import READ_ONLY, Site
 
-gates = {}
+gates: dict[str, asyncio.Event] = {}
 
 
 @cs.task

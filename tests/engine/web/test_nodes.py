@@ -1,4 +1,4 @@
-"""The nodes of a run, put together from the messages of its engine; their places and their times."""
+"""The nodes of a run, put together from what its engine shows; their places, their times."""
 
 from collections import Counter
 

@@ -39,6 +39,7 @@ _HEADERS: Final = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_NO_ORIGIN: Final = "A request that may change something must say where it comes from.\n"
 _NEEDS_TOKEN: Final = (
     "This page needs the token in its address: open the URL that `cascade web` has printed.\n"
 )
@@ -94,9 +95,7 @@ class Guard:
         origin = headers.get("origin")
         is_read = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
         if origin is None:
-            return (
-                None if is_read else (403, "A request that may change something names no origin.\n")
-            )
+            return None if is_read else (403, _NO_ORIGIN)
         if urlsplit(origin).netloc != host:
             return 403, "This request comes from another site.\n"
         return None
@@ -119,9 +118,8 @@ class Guard:
         """Set the cookie, and go on at the same address without the token."""
         query = parse_qsl(scope["query_string"].decode("latin-1"))
         rest = urlencode([(name, value) for name, value in query if name != PARAMETER])
-        path = "/" + scope["raw_path"].decode("latin-1").lstrip(
-            "/"
-        )  # no other host: //evil.example
+        # A path of //evil.example would be another host.
+        path = "/" + scope["raw_path"].decode("latin-1").lstrip("/")
         cookie = f"{self._cookie}={self._token}; Path=/; HttpOnly; SameSite=Strict"
         headers = [
             (b"location", (path + (f"?{rest}" if rest else "")).encode("latin-1")),

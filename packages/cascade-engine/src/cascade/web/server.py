@@ -85,8 +85,8 @@ async def _run(app: Guard, listener: socket.socket, url: str, opens: bool) -> No
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not (server.started or serving.done()):
-        await asyncio.sleep(0.01)  # uvicorn has no event for it
+    while not (server.started or serving.done()):  # noqa: ASYNC110  # there is no event for it
+        await asyncio.sleep(0.01)
     if server.started:
         show(f"the web view is at {url}")
         if opens:

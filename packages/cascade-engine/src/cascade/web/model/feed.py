@@ -182,7 +182,8 @@ class Feed:
     ) -> tuple[bool, str]:
         """Let an engine do something with a run; whether it did, and what it says."""
         number = next(self._numbers)
-        answer = self._orders[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
+        self._orders[number] = answer
         order = Order(self._view, number, do, run, name, value)
         try:
             self.connector.publish(orders_topic(self.prefix, engine), write_order(order))

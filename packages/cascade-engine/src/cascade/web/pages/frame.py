@@ -75,15 +75,15 @@ def _theme() -> None:
         name = names[(names.index(name) + 1) % len(names)]
         dark.set_value(_THEMES[name])
         button.props(f"icon={_ICONS[name]}")
-        tell()
+        label()
         ui.run_javascript(
             f'document.cookie = "{_THEME_COOKIE}={name}; path=/; max-age=31536000; samesite=strict"'
         )
 
-    def tell() -> None:
+    def label() -> None:
         button.props(f'aria-label="Colours: {name}" title="Colours: {name}"')
 
-    tell()
+    label()
     button.on_click(turn)
 
 
@@ -196,16 +196,18 @@ class Table:
         """
         self.element.add_slot(
             f"body-cell-{name}",
-            f"""<q-td :props="props"><q-btn v-if="props.row.{name}" dense no-caps class="quiet"
-            label="{label}" padding="2px 10px" @click="$parent.$emit('{name}', props.row)" /></q-td>""",
+            f'''<q-td :props="props"><q-btn v-if="props.row.{name}" dense no-caps class="quiet"
+            label="{label}" padding="2px 10px"
+            @click="$parent.$emit('{name}', props.row)" /></q-td>''',
         )
         self.element.on(name, lambda event: react(event.args))
 
 
-_LINK: Final = """<q-td :props="props"><a v-if="props.row[props.col.name + '_to']"
-:href="props.row[props.col.name + '_to']">{{ props.value }}</a><span v-else>{{ props.value }}</span></q-td>"""
-_STATE: Final = """<q-td :props="props"><span :class="'badge s-' + String(props.value).split(' ')[0]">
-{{ props.value }}</span></q-td>"""
+_LINK: Final = """<q-td :props="props">
+<a v-if="props.row[props.col.name + '_to']" :href="props.row[props.col.name + '_to']">
+{{ props.value }}</a><span v-else>{{ props.value }}</span></q-td>"""
+_STATE: Final = """<q-td :props="props">
+<span :class="'badge s-' + String(props.value).split(' ')[0]">{{ props.value }}</span></q-td>"""
 
 
 def every(refresh: Callable[[], Any], seconds: float = EVERY) -> None:
