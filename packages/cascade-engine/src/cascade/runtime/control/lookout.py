@@ -22,11 +22,14 @@ from cascade.runtime.control.messages import RefusedMessageError
 from cascade.runtime.control.orders import obey
 from cascade.runtime.control.run_views import RunView, row_of
 from cascade.runtime.engine import Engine
+from cascade.runtime.run import Run
 from cascade.runtime.telemetry.texts import Texts
 
 _log = logging.getLogger("cascade.control")
 #: Share of the loop's time for showing.
 SHARE: Final = 0.015
+#: Seconds of work at once after a quiet time, and those that a byte takes on its way out.
+_BURST, _SENDING = 0.01, 1e-8
 #: Least seconds between two looks at the same thing.
 _EVERY = 0.5
 #: Most views at the same time, and most messages of views that wait to be read.
@@ -67,6 +70,7 @@ class Lookout:
         self._logs: LogLines | None = None
         self._sweep = 0
         self._serving: asyncio.Task[None] | None = None
+        self._allowance: Allowance | None = None
 
     def ask(self, _topic: str, payload: bytes) -> None:
         """Handle a message of a view that looks."""
@@ -91,7 +95,7 @@ class Lookout:
     async def _serve(self) -> None:
         """Show what is asked for, until nobody has asked for a while."""
         loop = asyncio.get_running_loop()
-        allowance = Allowance(SHARE, loop.time)
+        allowance = self._allowance = Allowance(SHARE, loop.time, _BURST)
         try:
             while True:
                 began, steps = loop.time(), self._round(loop.time())
@@ -156,9 +160,16 @@ class Lookout:
         runs = self._engine.engine_runs
         if wanted and self._ended is None:
             self._ended = EndedRuns(self._texts)
-            runs.on_end = self._ended.note
+            runs.on_end = self._note_end
         elif not wanted and self._ended is not None:
             self._ended = runs.on_end = None
+
+    def _note_end(self, run: Run, *details: Any) -> None:
+        assert self._ended is not None
+        self._ended.note(run, *details)
+        view = self._views.get(run.id)
+        if view is not None:
+            view.let_go()
 
     def _want_logs(self, wanted: bool) -> None:
         if wanted and self._logs is None:
@@ -179,7 +190,10 @@ class Lookout:
     # -- what is shown ------------------------------------------------------------------------
 
     def _show(self, part: str, body: dict[str, Any]) -> None:
-        self._publish(part, write_part(body))
+        payload = write_part(body)
+        self._publish(part, payload)
+        if self._allowance is not None:
+            self._allowance.spend(len(payload) * _SENDING)
 
     def _show_runs(self) -> Iterator[None]:
         engine, self._sweep = self._engine, self._sweep + 1

@@ -45,6 +45,10 @@ class RunView:
         self._inside: Any = None
         self._told_left_out = False
 
+    def let_go(self) -> None:
+        """Hold no node any more: the run has ended."""
+        self._observed = self._inside = None
+
     def look(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """What has changed: name and body of each part. Pauses are allowed between them."""
         run = self._engine.engine_runs.find(self._run_id)
