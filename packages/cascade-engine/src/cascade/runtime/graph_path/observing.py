@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from cascade.graph.build import inputs_of
 from cascade.graph.model import Node
 from cascade.runtime.execution.waiting import held_by
-from cascade.runtime.graph_path.graphless.lone_loops import LoneLoop
-from cascade.runtime.graph_path.graphless.short_runs import ShortRun
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import PENDING, Address, Resume, Segment, node_of
+from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
+from cascade.runtime.graph_path.small_runs.short_runs import ShortRun
 from cascade.runtime.graph_path.streams import is_list_of_items
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import Failed, Missing
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.map_items import MapItem, item_of
@@ -84,7 +84,7 @@ def observed(inside: object, most: int) -> Observed | FewObserved:
         return FewObserved([inside.work.node], lambda: (), lambda: inside.work.node)
     if isinstance(inside, ShortRun):
         return FewObserved(inside.lazies, inside.settled, lambda: inside.waiting)
-    assert isinstance(inside, Surroundings)
+    assert isinstance(inside, RunParts)
     return Observed(inside, most)
 
 
@@ -138,15 +138,15 @@ class Observed:
     """The nodes of one run that is executed as a graph.
 
     Args:
-        around: The parts of the run.
+        parts: The parts of the run.
         most: Most nodes that are observed at the same time; the others are left out.
 
     Attributes:
         left_out: Whether there are nodes that are not observed.
     """
 
-    def __init__(self, around: Surroundings, most: int) -> None:
-        self._around = around
+    def __init__(self, parts: RunParts, most: int) -> None:
+        self._parts = parts
         self._most = most
         #: Live segment → its number, and the nodes in it that were found.
         self._segments: dict[Segment, tuple[int, int]] = {}
@@ -175,7 +175,7 @@ class Observed:
 
     def gone(self) -> list[int]:
         """The numbers of segments whose nodes have all ended since the last call."""
-        nodes = self._around.made("nodes")
+        nodes = self._parts.made("nodes")
         live = () if nodes is None else nodes.live
         over = [segment for segment in self._segments if segment not in live]
         numbers = []
@@ -189,7 +189,7 @@ class Observed:
 
     def sweep(self, count: int) -> Iterator[list[NodeChange]]:
         """The nodes that have changed since the last sweep, after each ``count`` of them."""
-        at_work = _AtWork(self._around, {_owner(s, s.target) for s in self._segments})
+        at_work = _AtWork(self._parts, {_owner(s, s.target) for s in self._segments})
         nodes, self._open = self._open, []
         for at in range(0, len(nodes), count):
             changes = []
@@ -203,7 +203,7 @@ class Observed:
             yield changes
 
     def _add_segments(self) -> None:
-        nodes = self._around.made("nodes")
+        nodes = self._parts.made("nodes")
         for segment in [] if nodes is None else nodes.live:
             if segment not in self._segments:
                 self._number += 1
@@ -264,15 +264,15 @@ def _owner(segment: Segment, lazy: LazyResult[Any]) -> int:
 class _AtWork:
     """What the lanes of a run do at one moment."""
 
-    def __init__(self, around: Surroundings, continued: Collection[int]) -> None:
-        run = around.run
+    def __init__(self, parts: RunParts, continued: Collection[int]) -> None:
+        run = parts.run
         #: The numbers of nodes that have continued as graphs.
         self._continued = continued
         self._waits = {wait.node: wait for wait in run.waiting(inputs=False)}
-        self._working = {id(node) for node in _worked_on(around)}
+        self._working = {id(node) for node in _worked_on(parts)}
         #: Names of the calls under way whose nodes are not known → how many.
         self._calls = Counter(run.under_way())
-        for node in _worked_on(around):
+        for node in _worked_on(parts):
             self._calls[node.name] -= 1
 
     def state(self, seen: _Seen) -> tuple[str, str]:
@@ -308,8 +308,8 @@ class _AtWork:
         return seen.lacks is not None
 
 
-def _worked_on(around: Surroundings) -> Iterator[LazyResult[Any]]:
-    dispatch, lane = around.made("dispatch"), around.made("event_loop_lane")
+def _worked_on(parts: RunParts) -> Iterator[LazyResult[Any]]:
+    dispatch, lane = parts.made("dispatch"), parts.made("event_loop_lane")
     workers = None if dispatch is None else dispatch.workers
     for item in [] if workers is None else workers.worked_on():
         node = node_of(item)
