@@ -43,6 +43,7 @@ async def serve(
         UsageError: The broker cannot be reached, or the port is taken.
     """
     listener = _listener(address)
+    address = address._replace(port=listener.getsockname()[1])  # of 0, which means any
     feed = Feed(connector, prefix)
     try:
         await feed.open(patience)

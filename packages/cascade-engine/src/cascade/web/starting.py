@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from cascade.command.failures import UsageError
 from cascade.command.remote import Broker, Patience, Prefix, connector_of, wait_for
 
-_LEAST, _MOST = 1, 65_535
+_LEAST, _MOST = 0, 65_535
 
 
 def web(
@@ -18,7 +18,7 @@ def web(
     broker: Broker = None,
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
-    port: Annotated[int, Parameter(metavar="PORT", help="The port to serve at.")] = 8765,
+    port: Annotated[int, Parameter(metavar="PORT", help="The port to serve at; 0 for any free one.")] = 8765,
     host: Annotated[
         str,
         Parameter(

@@ -43,7 +43,7 @@ def frame(site: Site, path: str) -> Iterator[None]:
                 with link:
                     text(name, tag="span")
         _theme()
-    with ui.element("main").props('id="content"').classes("nicegui-content"):
+    with ui.element("div").props('id="content"').classes("nicegui-content"):
         lost = text("", "notice").props('role="status"')
         _watch_connection(site, lost)
         if site.read_only:
