@@ -50,8 +50,9 @@ async def main():
     reading = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reading), sys.stdin)
-    async with cs.Engine(capacities={"gpu": 2}) as engine, cs.ControlPlane(
-        engine, name="shop-engine", every=0.3
+    async with (
+        cs.Engine(capacities={"gpu": 2}) as engine,
+        cs.ControlPlane(engine, name="shop-engine", every=0.3),
     ):
         engine.constraints.limit_concurrency("task:fetch", 2)
         for number in range(20):

@@ -18,7 +18,9 @@ def web(
     broker: Broker = None,
     prefix: Prefix = "cascade",
     wait: Patience = 2.0,
-    port: Annotated[int, Parameter(metavar="PORT", help="The port to serve at; 0 for any free one.")] = 8765,
+    port: Annotated[
+        int, Parameter(metavar="PORT", help="The port to serve at; 0 for any free one.")
+    ] = 8765,
     host: Annotated[
         str,
         Parameter(

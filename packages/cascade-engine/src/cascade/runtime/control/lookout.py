@@ -27,7 +27,7 @@ from cascade.runtime.telemetry.texts import Texts
 
 _log = logging.getLogger("cascade.control")
 #: Share of the loop's time for showing.
-SHARE: Final = 0.015
+SHARE: Final = 0.02
 #: Seconds of work at once after a quiet time, and those that a byte takes on its way out.
 _BURST, _SENDING = 0.01, 1e-8
 #: Least seconds between two looks at the same thing.
