@@ -492,6 +492,11 @@ class Engine(DurableMethods, StreamMethods):
         """
         return self._lending.abandoned.names
 
+    @property
+    def engine_runs(self) -> EngineRuns:
+        """The active runs themselves, for views of them."""
+        return self._runs
+
     def _compile(self, target: LazyResult[Any]) -> Blueprint:
         # Looked up at each use, as the machine is.
         return BlueprintBuilder().build(target)

@@ -144,6 +144,8 @@ class Run(RunEvents):
         self._timed: Callable[[], Iterable[Waiting]] = tuple
         #: Finds the call that is being made in the calling thread, for ``cs.current``.
         self.locate: Callable[[], Any] = _nowhere
+        #: The parts that execute it as a graph, for views of it; None without a graph.
+        self.inside: Any = None
         self.max_rounds = settings.max_rounds
         self.priority = settings.priority
         self.admissions = Admissions(current_permit.get(None))
@@ -256,7 +258,7 @@ class Run(RunEvents):
         self.params.clear()
         self.context = contextvars.copy_context()
         self._lacking = self._worked_on = self._timed = tuple
-        self.locate = _nowhere
+        self.locate, self.inside = _nowhere, None
         if not (self.abandons or self.calls):  # these use its parts, and end later
             if gate is not None:
                 gate.let_go()
@@ -365,6 +367,10 @@ class Run(RunEvents):
         held_up += [Waiting(*wait) for wait in unthreaded]
         lacking = self._lacking() if inputs else ()
         return [*self._delayed.values(), *self._timed(), *held_up, *lacking]
+
+    def first_rest(self) -> Waiting | None:
+        """A node that waits for its next attempt, a time or a signal. In the loop's thread."""
+        return next(iter(self._delayed.values()), None) or next(iter(self._timed()), None)
 
     def begin_delay(
         self,
