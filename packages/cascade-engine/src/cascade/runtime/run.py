@@ -29,7 +29,7 @@ from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.execution.worker_calls import WorkerCall, submit
 from cascade.runtime.inbox import Inbox
 from cascade.runtime.lazily import lazily
-from cascade.runtime.limits.gate import Gate, governs
+from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import Admissions, current_permit
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_events import RunEvents
@@ -40,7 +40,6 @@ from cascade.spec.lazy_value import RESOURCES, SOURCE, number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
-from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import Executor
 
 if TYPE_CHECKING:
@@ -86,6 +85,8 @@ class Run(RunEvents):
         patience: The targets for which short waits for workers pay; None for no such waits.
         early: The spare asyncio tasks of the event loop; None without an engine.
         elsewhere: Makes calls in other processes.
+        middleware: The functions around each call, or None.
+        short_cuts: Whether calls of plain values may be made together, without a ``Work``.
         pool_reports: The nodes on the threads of its pool, and those that wait; None without one.
     """
 
@@ -118,6 +119,8 @@ class Run(RunEvents):
         self.monitor = lent.monitor
         self.early = lent.early
         self.elsewhere = lent.elsewhere
+        self.middleware = lent.middleware
+        self.short_cuts = not lent.elsewhere.everything and lent.middleware is None
         self._delayed: dict[object, Waiting] = {}
         self._starter = current_run.get(None)
         self.pool_reports: PoolReports | None = None
@@ -258,10 +261,6 @@ class Run(RunEvents):
         traceback: TracebackType | None,
     ) -> None:
         await self.end(error)
-
-    def governs(self, operation: Operation, policies: CallPolicies) -> bool:
-        """Whether a call needs a permit."""
-        return governs(self.constraints, operation, policies)
 
     def admit_no_more(self) -> None:
         """Start nothing more that needs a permit, and end all waits for permits."""

@@ -136,7 +136,7 @@ class _Known:
                 return known[1]
         name, memories = _name(full), [*self.memories]
         for memory in memories:
-            kept = _quietly(memory.file_digest, name, str(tuple(state)))
+            kept: bytes | None = _quietly(memory.file_digest, name, str(tuple(state)))
             if kept is not None:
                 self._keep(full, state, kept)
                 return kept

@@ -194,7 +194,7 @@ class Nodes:
         """Whether nodes have had only plain values so far."""
         if self._record is not None or self._solver is not None or self._end.any_missing:
             return False
-        return not self._parts.run.elsewhere.everything
+        return self._parts.run.short_cuts
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
         """The address of the value of a lazy value that this run has met."""

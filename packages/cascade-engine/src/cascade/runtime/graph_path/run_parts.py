@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
+    from cascade.runtime.graph_path.lanes.wrapping import Wrapping
     from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaits
     from cascade.runtime.graph_path.node_rules.caching import Caches
     from cascade.runtime.graph_path.node_rules.chains import Chains
@@ -89,6 +90,7 @@ class RunParts:
     slow_lane: SlowLane
     timed_calls: TimedCalls
     waits: Waits
+    wrapping: Wrapping
 
     _makers: Makers = MappingProxyType({})
 

@@ -39,6 +39,7 @@ from cascade.runtime.graph_path.lanes.held_jobs import HeldJobs
 from cascade.runtime.graph_path.lanes.pump import Pump
 from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
 from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
+from cascade.runtime.graph_path.lanes.wrapping import Wrapping
 from cascade.runtime.graph_path.locating import locate
 from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaits
 from cascade.runtime.graph_path.node_rules.caching import Caches
@@ -130,6 +131,7 @@ _MAKERS = {
     "slow_lane": SlowLane,
     "timed_calls": TimedCalls,
     "waits": Waits,
+    "wrapping": Wrapping,
 }
 
 
