@@ -129,6 +129,11 @@ class Ledger:
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
     _next: int = 0
 
+    @property
+    def has_rates(self) -> bool:
+        """Whether the time matters."""
+        return bool(self._buckets) or any(member.rates for member in self.members.values())
+
     # -- members ------------------------------------------------------------------------------
 
     def forget(self, names: Collection[str]) -> bool:

@@ -31,7 +31,7 @@ from cascade.runtime.limits.ledger import (
     Statement,
 )
 from cascade.spec.errors import ArgumentError, CapacityError
-from cascade.spec.limit_store import LimitStore, Revised, SharesLimits
+from cascade.spec.limit_store import Clock, LimitStore, Revised, SharesLimits
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
@@ -148,13 +148,16 @@ class Membership:
         answer: Answer | None = None
         was_there = False
 
-        def write(body: bytes | None, time: float) -> Revised | None:
+        def write(body: bytes | None, time: Clock) -> Revised | None:
             nonlocal answer, was_there
             ledger = Ledger.read(body)
             has_changed = ledger.forget(self._silent(ledger))
             self._check(ledger, statement.totals, statement.rates)
             was_there = self.name in ledger.members
-            answer = ledger.state(self.name, statement, time if now is None else now)
+            at = now
+            if at is None:
+                at = time() if statement.rates or ledger.has_rates else 0.0
+            answer = ledger.state(self.name, statement, at)
             if self.limits.local and not (has_changed or answer.changed):
                 return None  # no sign of life is needed, and each writing is told to all
             # Others wait for what is free now. After a crash of the database, only grants would be
@@ -188,7 +191,7 @@ class Membership:
             StoreError: The store cannot be used.
         """
 
-        def write(body: bytes | None, _now: float) -> Revised:
+        def write(body: bytes | None, _now: Clock) -> Revised:
             ledger = Ledger.read(body)
             ledger.forget(self._silent(ledger))
             self._check(ledger, {}, rates)
