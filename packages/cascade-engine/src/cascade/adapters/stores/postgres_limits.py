@@ -10,7 +10,7 @@ from typing import Final
 
 import psycopg
 
-from cascade.adapters.stores import rules
+from cascade.adapters.stores import checks
 from cascade.adapters.stores.postgres_news import PostgresNews
 from cascade.adapters.stores.postgres_server import Connection, PostgresServer
 from cascade.spec.limit_store import Revision
@@ -145,7 +145,7 @@ class PostgresLimits:
             self._server.close()
 
     def _check_usable(self) -> None:
-        rules.check_usable(self, self._closed, self._opened_by)
+        checks.check_usable(self, self._closed, self._opened_by)
 
 
 def _no_time() -> float:
