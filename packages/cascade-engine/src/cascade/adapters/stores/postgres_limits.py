@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import partial
 from typing import Final
 
-import psycopg
-
 from cascade.adapters.stores import checks
 from cascade.adapters.stores.postgres_news import PostgresNews
-from cascade.adapters.stores.postgres_server import Connection, PostgresServer
+from cascade.adapters.stores.postgres_server import Connection, PostgresServer, pipeline
 from cascade.spec.limit_store import Revision
 from cascade.spec.run_store import Unsubscribe
 
@@ -108,7 +105,7 @@ class PostgresLimits:
 
         BEGIN is sent with the first query, and COMMIT with what is written.
         """
-        with connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext():
+        with pipeline(connection):
             connection.execute("BEGIN")
             try:
                 found = connection.execute(_LOCK, [name], binary=True).fetchone()
