@@ -19,7 +19,7 @@ from cascade.spec.errors import ConnectorError
 from cascade.spec.protocols import Connector
 from cascade.web.guard import PARAMETER, Guard, hosts_of, new_token
 from cascade.web.model.feed import Feed
-from cascade.web.pages import limits, overview, run
+from cascade.web.pages import agents, limits, overview, run
 from cascade.web.site import Site
 
 _STATIC = Path(__file__).parent / "static"
@@ -63,7 +63,7 @@ async def serve(
 
 
 def _application(site: Site) -> FastAPI:
-    for page in (overview, run, limits):
+    for page in (overview, run, agents, limits):
         page.register(site)
     nicegui_app.add_static_files("/static", _STATIC)
     ui.add_css((_STATIC / "web.css").read_text(encoding="utf-8"), shared=True)

@@ -17,7 +17,7 @@ from cascade.spec.wording import visible
 from cascade.web.site import Answer, Site
 
 #: Path → its name in the navigation.
-PAGES: Final = {"/": "Overview", "/limits": "Limits"}
+PAGES: Final = {"/": "Overview", "/agents": "Agents", "/limits": "Limits"}
 _THEMES: Final = {"auto": None, "dark": True, "light": False}
 _THEME_COOKIE: Final = "cascade_theme"
 _ICONS: Final = {"auto": "brightness_auto", "dark": "dark_mode", "light": "light_mode"}
