@@ -19,6 +19,7 @@ from cascade.web.pages.frame import (
     frame,
     panel,
     say,
+    sure_to_cancel,
     tell,
     text,
     until_closed,
@@ -142,7 +143,8 @@ class _Agents:
         found = chosen(rows, self._find.value or "", self._state.value, sort, sort in _DOWN)
         last = max(0, (len(found) - 1) // _ROWS)
         self._page = min(self._page, last)
-        say(self._count, f"{len(found):,} of {len(rows):,}")
+        counts = f"{len(found):,} of {len(rows):,}"
+        say(self._count, counts if self._site.feed.tables else "asking the engines…")
         say(self._where, f"page {self._page + 1:,} of {last + 1:,}")
         self._pager.set_visibility(last > 0)
         self._runs.show([_row(row) for row in page_of(found, self._page, _ROWS)])
@@ -187,7 +189,7 @@ class _Agents:
             ui.navigate.to(address("/limits", scope=f"task:{task}"))
 
     async def _cancel(self, row: Mapping[str, Any]) -> None:
-        if (run := self._found(row)) is not None:
+        if (run := self._found(row)) is not None and await sure_to_cancel(run.run):
             await tell(self._site.cancel(run.engine, run.run))
 
     async def _answer(self, row: Mapping[str, Any]) -> None:
