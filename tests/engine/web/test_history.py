@@ -141,14 +141,13 @@ async def test_a_failed_run_is_given_to_the_workers(store, history):
 async def test_a_waiting_run_gets_a_signal_and_another_one_is_cancelled(store, history):
     async with cs.Engine(store=store) as engine:
         first = engine.start(letter(cs.wait_for("go")), run_id="first")
-        second = engine.start(letter(cs.wait_for("go")), run_id="second")
+        engine.start(letter(cs.wait_for("go")), run_id="second")
         while len(history.runs(["running"])) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert history.signal("first", "go", {"ok": True}) == (True, "first got go")
         assert await first.result() == {"ok": True}
         assert history.cancel("second") == (True, "second is asked to end")
-        with pytest.raises(cs.errors.RunCancelledError):
-            await second.result()
+        assert history.run("second").row.status == "cancelling"
     assert history.signal("first", "go", 1)[0] is False
 
 

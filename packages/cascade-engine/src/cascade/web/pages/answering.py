@@ -9,7 +9,7 @@ from typing import Any
 from nicegui import ui
 
 from cascade.web.model.answers import start_of, value_of
-from cascade.web.pages.frame import button, say, tell, text
+from cascade.web.pages.frame import asked, button, say, tell, text
 from cascade.web.site import Site
 
 #: Seconds to wait for an engine to say what it waits for.
@@ -38,8 +38,7 @@ async def answer(site: Site, engine: str, run: str, signal: str) -> None:
         with ui.element("div").classes("row-line"):
             button("Send", send, "act")
             button("Back", lambda: dialog.submit(None))
-    sent = await dialog
-    dialog.delete()
+    sent = await asked(dialog)
     if sent is not None:
         await tell(site.signal(engine, run, signal, sent[0]))
 

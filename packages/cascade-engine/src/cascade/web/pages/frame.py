@@ -235,6 +235,14 @@ async def tell(answer: Awaitable[Answer]) -> bool:
     return done
 
 
+async def asked(dialog: ui.dialog) -> Any:
+    """Open a dialog, and wait for what it is closed with; None if the page is left instead."""
+    answer = await dialog
+    if not dialog.is_deleted:
+        dialog.delete()
+    return answer
+
+
 async def sure_to_cancel(run: str) -> bool:
     """Ask whether a run is really to be cancelled."""
     with ui.dialog() as dialog, ui.card():
@@ -244,9 +252,7 @@ async def sure_to_cancel(run: str) -> bool:
         with ui.element("div").classes("row-line"):
             button("Cancel the run", lambda: dialog.submit(True), "danger")
             button("Back", lambda: dialog.submit(False))
-    sure = await dialog
-    dialog.delete()
-    return bool(sure)
+    return bool(await asked(dialog))
 
 
 def button(label: str, act: Callable[[], Any], kind: str = "quiet") -> ui.button:

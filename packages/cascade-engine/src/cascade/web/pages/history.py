@@ -18,6 +18,7 @@ from cascade.web.model.history import History, StoredRow, StoredRunView
 from cascade.web.pages.frame import (
     Table,
     address,
+    asked,
     badge,
     button,
     frame,
@@ -264,8 +265,7 @@ async def _fork(site: Site, view: StoredRunView) -> None:
         with ui.element("div").classes("row-line"):
             button("Fork", submit, "act")
             button("Back", lambda: dialog.submit(None))
-    chosen = await dialog
-    dialog.delete()
+    chosen = await asked(dialog)
     if chosen is None:
         return
     done, said = await site.fork_stored(view.row.run, *chosen)
@@ -297,8 +297,7 @@ async def _signal(site: Site, run: str) -> None:
         with ui.element("div").classes("row-line"):
             button("Send", submit, "act")
             button("Back", lambda: dialog.submit(None))
-    sent = await dialog
-    dialog.delete()
+    sent = await asked(dialog)
     if sent is not None:
         await tell(site.signal_stored(run, *sent))
 
