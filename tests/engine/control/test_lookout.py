@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+from dataclasses import dataclass
 
 import pytest
 
@@ -233,8 +234,36 @@ async def test_signals_that_a_run_waits_for_are_shown(shown):
     run = engine.start(node, run_id="r")
     view.ask(run=("r",))
     await view.until(lambda: view.all("signals", "signals"))
-    assert view.all("signals", "signals")[0] == {"node": node.number, "name": "approval"}
+    assert view.all("signals", "signals")[0] == {
+        "node": node.number,
+        "name": "approval",
+        "form": {"kind": "json"},
+    }
     run.cancel()
+
+
+@dataclass
+class Approval:
+    ok: bool
+
+
+@cs.task
+def publish(letter: str, approval: Approval | None) -> object:
+    return approval
+
+
+async def test_a_signal_has_the_form_of_the_parameter_that_gets_it_and_becomes_its_class(shown):
+    engine, view = shown
+    run = engine.start(publish("dear", cs.wait_for("approval")), run_id="r")
+    view.ask(run=("r",))
+    (signal, *_) = await view.until(lambda: view.all("signals", "signals"))
+    assert signal["form"]["fields"] == [{"name": "ok", "form": {"kind": "yes or no"}}]
+    view.order(Order("v", 1, "signal", "r", "approval", {"no": True}))
+    (refused,) = await view.until(lambda: view.shown.get("done"))
+    assert not refused["done"]
+    assert "is no Approval" in refused["text"]
+    view.order(Order("v", 2, "signal", "r", "approval", {"ok": True}))
+    assert await run.result() == Approval(True)
 
 
 async def test_a_graph_that_a_task_returned_belongs_to_its_node_and_is_taken_back_at_its_end(shown):

@@ -74,8 +74,18 @@ def served(folder, *options):
 
 
 @pytest.fixture(scope="module")
-def url(folder, engine):
-    started, url = served(folder)
+def stored(folder):
+    """Options for a store with three runs, and a cache."""
+    flows = folder / "flows_of_pages.py"
+    shutil.copy(HERE / "stored_flows.py", flows)
+    store, cache = f"sqlite:///{folder}/runs.db", f"sqlite:///{folder}/cache.db"
+    subprocess.run([sys.executable, flows, store, cache], cwd=folder, check=True)
+    return [f"{flows}:report", "--store", store, "--cache", cache]
+
+
+@pytest.fixture(scope="module")
+def url(folder, engine, stored):
+    started, url = served(folder, *stored)
     yield url
     started.end()
 
@@ -238,7 +248,66 @@ def test_a_view_that_may_only_look_has_nothing_to_press(browser, folder, engine)
         started.end()
 
 
-@pytest.mark.parametrize("path", ["/", "/limits", "/run?engine=shop-engine&run=flow"])
+def test_an_agent_is_found_and_paused_with_all_of_its_task(visit):
+    seen = visit()
+    page = seen.go("/agents")
+    seen.see("agent-19")
+    page.get_by_label("Find runs").fill("agent-7")
+    seen.see("1 of ")
+    row = page.locator("tr", has_text="clean_up")
+    row.get_by_role("button", name="Pause").click()
+    seen.see("pause task:clean_up: holds for shop-engine")
+    row.get_by_role("button", name="Resume").click()
+    seen.see("no more pause task:clean_up: holds for shop-engine")
+    row.get_by_role("button", name="Limit…").click()
+    sync_api.expect(page.get_by_label("Scope")).to_have_value("task:clean_up")
+
+
+def test_a_signal_is_sent_by_the_form_of_its_class(visit):
+    seen = visit()
+    page = seen.go("/agents")
+    page.get_by_label("Find runs").fill("letter-1")
+    page.get_by_role("button", name="Answer…").click()
+    page.get_by_label("ok").check()
+    page.get_by_label("copies").fill("two")
+    page.get_by_role("button", name="Send").click()
+    seen.see("copies must be a whole number, but is 'two'")
+    page.get_by_label("copies").fill("2")
+    page.get_by_role("button", name="Send").click()
+    seen.see("sent approval")
+    seen.go("/")
+    seen.see("letter-1")
+
+
+def test_a_durable_run_is_found_inspected_compared_forked_and_resumed(visit):
+    seen = visit()
+    page = seen.go("/history")
+    page.get_by_role("link", name="bad").click()
+    seen.see("ValueError: scale is -1 <b>x</b>")
+    seen.see("load")
+    page.get_by_role("button", name="Resume").click()
+    seen.see("enqueued")
+    seen.go("/history/compare?left=one&right=two")
+    seen.see("differs")
+    page = seen.go("/history/run?run=one")
+    page.get_by_role("button", name="Fork…").click()
+    page.get_by_label("scale").fill("3")
+    page.get_by_role("button", name="Fork", exact=True).click()
+    seen.see("fork of")
+
+
+def test_the_cache_shows_what_it_keeps_and_which_calls_are_hits(visit):
+    seen = visit()
+    page = seen.go("/cache")
+    seen.see("flows_of_pages:load")
+    page.get_by_role("button", name="Look").click()
+    seen.see("hit")
+
+
+PATHS = ["/", "/limits", "/agents", "/history", "/history/run?run=one", "/cache"]
+
+
+@pytest.mark.parametrize("path", [*PATHS, "/run?engine=shop-engine&run=flow"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_each_page_fits_a_phone_and_follows_the_colours_of_the_system(visit, path, scheme):
     seen = visit(viewport=PHONE, color_scheme=scheme)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+from dataclasses import dataclass
 
 import cascade as cs
 
@@ -42,6 +43,23 @@ async def leaf(n):
     await asyncio.sleep(3600)
 
 
+@cs.task
+async def clean_up(n=0):
+    await asyncio.sleep(0.05)
+    return clean_up.tail(n + 1)
+
+
+@dataclass
+class Approval:
+    ok: bool
+    copies: int = 1
+
+
+@cs.task
+async def publish(letter: str, approval: Approval) -> int:
+    return approval.copies
+
+
 def flow():
     return report(clean(fetch("front")), clean.map(text=fetch.map(page=list("abcdef"))))
 
@@ -61,6 +79,8 @@ async def main():
         engine.start(report(breaks(), clean("x")), run_id="broken")
         engine.start(report(*[leaf(n) for n in range(5000)], clean("x")), run_id="wide")
         engine.start(agent("c"), run_id="to-cancel")
+        engine.start(clean_up(), run_id="cleaner")
+        engine.start(publish("dear", cs.wait_for("approval")), run_id="letter-1")
         print("ready", flush=True)
         while line := await reading.readline():
             if line == b"break\n":
@@ -71,4 +91,5 @@ async def main():
                 print("logged", flush=True)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

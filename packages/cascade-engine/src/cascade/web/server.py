@@ -18,8 +18,12 @@ from cascade.command.output import show
 from cascade.spec.errors import ConnectorError
 from cascade.spec.protocols import Connector
 from cascade.web.guard import PARAMETER, Guard, hosts_of, new_token
+from cascade.web.model.cache_views import CacheViews
 from cascade.web.model.feed import Feed
-from cascade.web.pages import limits, overview, run
+from cascade.web.model.history import History
+from cascade.web.pages import agents, limits, overview, run
+from cascade.web.pages import cache as cache_page
+from cascade.web.pages import history as history_pages
 from cascade.web.site import Site
 
 _STATIC = Path(__file__).parent / "static"
@@ -35,9 +39,25 @@ class Address(NamedTuple):
 
 
 async def serve(
-    connector: Connector, prefix: str, patience: float, address: Address, *, read_only: bool
+    connector: Connector,
+    prefix: str,
+    patience: float,
+    address: Address,
+    *,
+    history: History | None = None,
+    cache: CacheViews | None = None,
+    read_only: bool = False,
 ) -> int:
     """Serve the pages until the process is asked to end; the exit code.
+
+    Args:
+        connector: Leads to the engines.
+        prefix: The first levels of all topics.
+        patience: Seconds to wait for engines to answer.
+        address: Where the pages are served.
+        history: The durable runs.
+        cache: The cache.
+        read_only: Whether nothing may be changed.
 
     Raises:
         UsageError: The broker cannot be reached, or the port is taken.
@@ -52,7 +72,7 @@ async def serve(
         raise UsageError(str(error)) from None
     try:
         token = new_token()
-        app = _application(Site(feed, read_only))
+        app = _application(Site(feed, read_only, history, cache))
         is_local = address.host in _LOOPBACK
         hosts = hosts_of(address.host, address.port) if is_local else None
         guarded = Guard(app, token, hosts, address.port)
@@ -63,7 +83,7 @@ async def serve(
 
 
 def _application(site: Site) -> FastAPI:
-    for page in (overview, run, limits):
+    for page in (overview, run, agents, limits, history_pages, cache_page):
         page.register(site)
     nicegui_app.add_static_files("/static", _STATIC)
     ui.add_css((_STATIC / "web.css").read_text(encoding="utf-8"), shared=True)

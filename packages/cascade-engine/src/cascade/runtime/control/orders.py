@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from cascade.runtime.control.forms import built
 from cascade.runtime.control.looks import CANCEL, Order
 from cascade.runtime.engine import Engine
+from cascade.runtime.graph_path.observing import awaited
 from cascade.runtime.telemetry.wording import error_text
 
 #: Orders under way: asyncio holds tasks only weakly.
@@ -32,9 +34,22 @@ def obey(engine: Engine, order: Order, answer: Callable[[Order, bool, str], obje
     sending.add_done_callback(_under_way.discard)
 
 
+def _value(engine: Engine, order: Order) -> Any:
+    """The value of a signal; an object, if the task that waits for it says so.
+
+    Raises:
+        ValueError: The value does not fit.
+    """
+    run = engine.engine_runs.find(order.run)
+    for one in [] if run is None else awaited(run.inside):
+        if one.name == order.name:
+            return built(one.annotation, order.value)
+    return order.value
+
+
 async def _send(engine: Engine, order: Order, answer: Callable[[Order, bool, str], object]) -> None:
-    value: Any = order.value
     try:
+        value = _value(engine, order)
         await engine.signal(order.run, order.name, value)
     except Exception as error:  # the view shows it to the person who sent the signal
         answer(order, False, error_text(error))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from time import time
 from typing import Any, Final
 
+from cascade.runtime.control.forms import form_of
 from cascade.runtime.engine import Engine
 from cascade.runtime.engine_runs import RunInfo
 from cascade.runtime.execution.waiting import held_by
@@ -14,6 +15,7 @@ from cascade.runtime.graph_path.observing import (
     FoundNode,
     NodeChange,
     Observed,
+    awaited,
     observed,
 )
 from cascade.runtime.run import Run
@@ -23,6 +25,8 @@ from cascade.runtime.telemetry.texts import Texts
 MOST_NODES: Final = 20_000
 #: Nodes that are looked at in one slice, and found in one.
 _SLICE, _FOUND = 500, 100
+#: Most signals that are shown of one run.
+_SIGNALS: Final = 50
 #: Most bytes of a name, and of a note.
 _MOST_OF_A_NAME, _MOST_OF_A_NOTE = 200, 300
 
@@ -64,12 +68,11 @@ class RunView:
         for changes in nodes.sweep(_SLICE):
             if changes:
                 yield "states", self._body(changes=[self._change(one) for one in changes])
-        waits = [
-            {"node": wait.node, "name": wait.reason.partition(" ")[2]}
-            for wait in run.waiting(inputs=False)
-            if wait.reason.startswith("signal ")
+        signals = [
+            {"node": one.number, "name": one.name, "form": form_of(one.annotation)}
+            for one in awaited(run.inside)[:_SIGNALS]
         ]
-        yield "signals", self._body(signals=waits)
+        yield "signals", self._body(signals=signals)
 
     def _structure(self, nodes: Observed | FewObserved) -> Iterator[tuple[str, dict[str, Any]]]:
         gone = nodes.gone()

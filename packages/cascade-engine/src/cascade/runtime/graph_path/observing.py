@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from cascade.graph.build import inputs_of
 from cascade.graph.model import Node
+from cascade.graph.wiring import users_of
 from cascade.runtime.execution.waiting import held_by
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import PENDING, Address, Resume, Segment, node_of
@@ -23,8 +24,10 @@ from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
 from cascade.runtime.graph_path.small_runs.short_runs import ShortRun
 from cascade.runtime.graph_path.streams import is_list_of_items
 from cascade.runtime.semantics.outcomes import Failed, Missing
+from cascade.spec.callables import function_of
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.map_items import MapItem, item_of
+from cascade.spec.task import Task
 
 #: States of nodes that do not change any more.
 ENDED = frozenset({"finished", "failed", "skipped"})
@@ -86,6 +89,40 @@ def observed(inside: object, most: int) -> Observed | FewObserved:
         return FewObserved(inside.lazies, inside.settled, lambda: inside.waiting)
     assert isinstance(inside, RunParts)
     return Observed(inside, most)
+
+
+class Awaited(NamedTuple):
+    """A node that waits for a signal."""
+
+    number: int
+    #: The name of the signal.
+    name: str
+    #: The annotation of the parameter that gets its value; None if there is none.
+    annotation: Any
+
+
+def awaited(inside: object) -> list[Awaited]:
+    """The nodes of a run that wait for signals, from its ``Run.inside``."""
+    waits = inside.made("waits") if isinstance(inside, RunParts) else None
+    return [
+        Awaited(node.number, name, _annotation(segment, node))
+        for segment, node, name in ([] if waits is None else waits.awaited())
+    ]
+
+
+def _annotation(segment: Segment, node: LazyResult[Any]) -> Any:
+    """What the first task that uses the value of a node says about it."""
+    for user in users_of(segment.slots.get(node)):
+        task = user.task
+        if not isinstance(task, Task):
+            continue
+        named = dict(zip(task.parameters.positional, user.args, strict=False)) | dict(user.kwargs)
+        name = next((name for name, value in named.items() if value is node), "")
+        try:
+            return get_type_hints(function_of(task.func)).get(name)
+        except Exception:  # names that are not defined, or not any more
+            return None
+    return None
 
 
 class FewObserved:

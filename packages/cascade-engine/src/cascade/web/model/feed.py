@@ -250,6 +250,7 @@ class Feed:
     def _hear_signals(self, engine: str, body: dict[str, Any]) -> None:
         nodes = self._nodes(engine, body)
         nodes.signals = {one["node"]: one["name"] for one in body["signals"]}
+        nodes.forms = {one["name"]: one["form"] for one in body["signals"]}
 
     def _hear_ended(self, engine: str, body: dict[str, Any]) -> None:
         for row in body["rows"]:

@@ -139,6 +139,11 @@ def rules(feed: Feed) -> list[Rule]:
     return sorted(shown, key=lambda rule: (KINDS.index(rule.kind), rule.scope))
 
 
+def paused_scopes(feed: Feed) -> set[str]:
+    """The scopes that are paused in some engine."""
+    return {rule.scope for rule in rules(feed) if rule.kind == PAUSE and rule.engines}
+
+
 def _key(rule: ConstraintStatus) -> tuple[str, str, str]:
     kind = rule.kind if rule.kind in KINDS else KINDS[-1]
     return rule.scope, kind, _value(rule)

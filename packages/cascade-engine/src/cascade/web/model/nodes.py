@@ -83,6 +83,7 @@ class RunNodes:
         nodes: Number → node.
         below: Number of a node → the states of what belongs to it, with what has ended and gone.
         signals: Number of a node → the name of the signal that it waits for.
+        forms: Name of a signal → the form for its value.
         stretches: When nodes were seen at work.
         left_out: Whether the run has more nodes than are shown.
         ended: How the run has ended; None if it has not.
@@ -92,6 +93,7 @@ class RunNodes:
     nodes: dict[int, RunNode] = field(default_factory=dict)
     below: dict[int, Counter[str]] = field(default_factory=dict)
     signals: dict[int, str] = field(default_factory=dict)
+    forms: dict[str, Any] = field(default_factory=dict)
     stretches: list[Stretch] = field(default_factory=list)
     left_out: bool = False
     ended: Ended | None = None
@@ -134,6 +136,13 @@ class RunNodes:
             if node.state not in ENDED:
                 self._set(node, "failed" if node is failed else rest, "", ended.time)
         self.signals.clear()
+
+    def state(self, node: RunNode) -> str:
+        """The state of a node; one whose items or graph are at work has not ended."""
+        below = self.below.get(node.number)
+        if node.state != "finished" or below is None:
+            return node.state
+        return "running" if any(below[s] > 0 for s in STATES if s not in ENDED) else "finished"
 
     def level(self, owner: int = 0) -> list[RunNode]:
         """The nodes that belong to ``owner``; for 0, those that belong to none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -124,6 +124,29 @@ def chosen(
         and any(wanted in part.casefold() for part in (row.run, row.target, row.task, row.waits))
     ]
     return sorted(found, key=SORTS.get(sort, SORTS["run"]), reverse=down)
+
+
+@dataclass(frozen=True, slots=True)
+class RunGroup:
+    """The runs under way of one task."""
+
+    task: str
+    runs: int
+    rate: float
+    #: State → number of runs.
+    states: dict[str, int]
+
+
+def groups(rows: Iterable[RunRow]) -> list[RunGroup]:
+    """The runs by their task, those with most runs first."""
+    found: dict[str, list[RunRow]] = {}
+    for row in rows:
+        found.setdefault(row.target, []).append(row)
+    made = [
+        RunGroup(task, len(own), sum(row.rate for row in own), Counter(row.state for row in own))
+        for task, own in found.items()
+    ]
+    return sorted(made, key=lambda group: (-group.runs, group.task))
 
 
 def page_of(rows: Sequence[RunRow], number: int, size: int) -> Sequence[RunRow]:

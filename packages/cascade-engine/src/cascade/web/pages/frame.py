@@ -14,10 +14,17 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from cascade.spec.wording import visible
-from cascade.web.site import Answer, Site
+from cascade.web.model.history import Answer
+from cascade.web.site import Site
 
 #: Path → its name in the navigation.
-PAGES: Final = {"/": "Overview", "/limits": "Limits"}
+PAGES: Final = {
+    "/": "Overview",
+    "/agents": "Agents",
+    "/limits": "Limits",
+    "/history": "History",
+    "/cache": "Cache",
+}
 _THEMES: Final = {"auto": None, "dark": True, "light": False}
 _THEME_COOKIE: Final = "cascade_theme"
 _ICONS: Final = {"auto": "brightness_auto", "dark": "dark_mode", "light": "light_mode"}
@@ -226,6 +233,26 @@ async def tell(answer: Awaitable[Answer]) -> bool:
     done, said = await answer
     ui.notify(visible(said), type="positive" if done else "negative", multi_line=True)
     return done
+
+
+async def asked(dialog: ui.dialog) -> Any:
+    """Open a dialog, and wait for what it is closed with; None if the page is left instead."""
+    answer = await dialog
+    if not dialog.is_deleted:
+        dialog.delete()
+    return answer
+
+
+async def sure_to_cancel(run: str) -> bool:
+    """Ask whether a run is really to be cancelled."""
+    with ui.dialog() as dialog, ui.card():
+        text("Cancel this run?", tag="h2")
+        text(run, "break")
+        text("Its coroutines are cancelled, and its plain functions are waited for.", "hint")
+        with ui.element("div").classes("row-line"):
+            button("Cancel the run", lambda: dialog.submit(True), "danger")
+            button("Back", lambda: dialog.submit(False))
+    return bool(await asked(dialog))
 
 
 def button(label: str, act: Callable[[], Any], kind: str = "quiet") -> ui.button:

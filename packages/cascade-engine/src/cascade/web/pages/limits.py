@@ -38,14 +38,14 @@ def register(site: Site) -> None:
     """Serve the page."""
 
     @ui.page("/limits", title="Cascade · Limits")
-    def limits() -> None:
+    def limits(scope: str = "task:") -> None:
         with frame(site, "/limits"):
             text("Limits", tag="h1")
-            _Limits(site)
+            _Limits(site, scope)
 
 
 class _Limits:
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, scope: str) -> None:
         self._site = site
         until_closed(site.feed.look(runs=True))
         with panel("Capacities"):
@@ -70,7 +70,7 @@ class _Limits:
             if not site.read_only:
                 self._rules.act("remove", "Remove", self._remove)
         if not site.read_only:
-            _Form(site)
+            _Form(site, scope)
         with panel("Runs that wait", flush=True):
             self._waits = Table(
                 {"run": "run", "target": "target", "reason": "waits for", "engine": "engine"},
@@ -190,13 +190,13 @@ class _Bar:
 class _Form:
     """Sets a constraint."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, scope: str) -> None:
         self._site = site
         with panel("Set a limit"):
             with ui.element("div").classes("form"):
                 kinds = {"pause": "pause", "concurrency": "concurrency", "rate_limit": "rate limit"}
                 self._kind = ui.select(kinds, value="concurrency", label="Kind")
-                self._scope = ui.input("Scope", value="task:", placeholder="global")
+                self._scope = ui.input("Scope", value=scope, placeholder="global")
                 self._value = ui.input("Calls at once")
                 self._burst = ui.input("Burst")
                 self._ttl = ui.input("For … seconds")

@@ -14,6 +14,7 @@ from cascade.web.pages.frame import (
     frame,
     say,
     set_badge,
+    sure_to_cancel,
     tell,
     text,
     until_closed,
@@ -83,13 +84,7 @@ class _Run:
             self._counts = {state: badge(state) for state in STATES}
 
     async def _ask_cancel(self) -> None:
-        with ui.dialog() as dialog, ui.card():
-            text("Cancel this run?", tag="h2")
-            text("Its coroutines are cancelled, and its plain functions are waited for.", "hint")
-            with ui.element("div").classes("row-line"):
-                button("Cancel the run", lambda: dialog.submit(True), "danger")
-                button("Back", lambda: dialog.submit(False))
-        if await dialog:
+        if await sure_to_cancel(self._run):
             await tell(self._site.cancel(self._engine, self._run))
 
     def refresh(self) -> None:

@@ -87,7 +87,7 @@ class GraphPart:
                 "places": picture.places,
                 "lines": picture.lines,
                 "names": [_label(node) for node in level],
-                "states": [node.state for node in level],
+                "states": [self._nodes.state(node) for node in level],
                 "notes": [_note(self._nodes, node) for node in level],
             },
             keep,
@@ -99,7 +99,7 @@ class GraphPart:
         for number in self._nodes.take_changes():
             node, at = self._nodes.nodes.get(number), self._at.get(number)
             if node is not None and at is not None:
-                changes.append((at, node.state, _note(self._nodes, node)))
+                changes.append((at, self._nodes.state(node), _note(self._nodes, node)))
         if changes:
             self._canvas.change(changes)
 
