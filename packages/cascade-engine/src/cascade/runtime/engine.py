@@ -43,6 +43,7 @@ from cascade.runtime.registry_methods import RegistryMethods
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.parameter_names import check_parameter_names
 from cascade.runtime.semantics.recording import Record
+from cascade.runtime.streaming import StreamMethods
 from cascade.runtime.telemetry.summary import Summing
 from cascade.runtime.vm import VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
@@ -68,7 +69,7 @@ K = TypeVar("K")
 _ON_VM = RunSettings(use_vm=True)
 
 
-class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods):
+class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, StreamMethods):
     """Runs targets, on the graph path or on the virtual machine.
 
     Several runs may be active at once. ``async with Engine() as engine`` ends its threads; so does
@@ -291,6 +292,9 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods):
         before_cancel = self._stored("start").cancel if is_kept else None
         summing = Summing(self._bus, run_id) if summary else None
         return RunHandle(run_id, name, work, before_cancel, summing)
+
+    def _start_stream(self, target: Any, params: Any, options: RunOptions) -> RunHandle[Any]:
+        return self.start(target, params, **options)
 
     async def _computed(self, target: Any, params: Mapping[str, Any], how: RunSettings) -> Any:
         """The value of a started run."""

@@ -39,3 +39,8 @@ class EngineViews:
         cannot be stopped (M8). Their threads are daemons, and do not delay the end of the program.
         """
         return self._lending.abandoned.names
+
+    @property
+    def engine_runs(self) -> EngineRuns:
+        """The active runs themselves, for views of them."""
+        return self._runs

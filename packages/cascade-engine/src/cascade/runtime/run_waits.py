@@ -83,6 +83,10 @@ class RunWaits(RunEvents):
         lacking = self._lacking() if inputs else ()
         return [*self._delayed.values(), *self._timed(), *held_up, *lacking]
 
+    def first_rest(self) -> Waiting | None:
+        """A node that waits for its next attempt, a time or a signal. In the loop's thread."""
+        return next(iter(self._delayed.values()), None) or next(iter(self._timed()), None)
+
     def begin_delay(
         self,
         task: str,

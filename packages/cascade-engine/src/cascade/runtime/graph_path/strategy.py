@@ -192,6 +192,7 @@ class GraphRun:
         """
         self._run.watch_waits(self._lacking)
         self._run.locate = partial(locate, self._parts)
+        self._run.inside = self._parts
         journal = self._run.journal
         if begun is None and lone is None and not self._run.is_recorded:
             wiring = self._wired(target)

@@ -10,7 +10,7 @@ Which entry a node has is noted when it is looked up or saved, and kept when the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cascade.graph.build import inputs_of
@@ -153,23 +153,35 @@ class Pruning(Part):
     def _with_values(self, target: LazyResult[Any]) -> Wiring:
         """The graph of the nodes that are no hits, with the values of the hits that they need."""
         values: dict[LazyResult[Any], Any] = {}
+        journal = self._journal
         while True:
             wiring = self._wire(target)
-            journal = self._journal
             stored = {n for n in wiring.outside if journal is not None and journal.has(n)}
-            for node in wiring.outside:
-                if node not in values and node not in stored:
-                    found, value = self._load(node)
-                    if not found:
-                        break
-                    values[node] = value
-            else:
+            wanted = [n for n in wiring.outside if n not in values and n not in stored]
+            if self._are_loaded(wanted, values):
                 break
         wiring.done = {n: values[n] for n in wiring.outside if n in values}
         wiring.outside = [node for node in wiring.outside if node in stored]
         for node in wiring.done:
             self._parts.reports.found(node)
         return wiring
+
+    def _are_loaded(
+        self, nodes: Sequence[LazyResult[Any]], values: dict[LazyResult[Any], Any]
+    ) -> bool:
+        """Load the values of hits; those that are gone are none any more. Whether none was."""
+        by_cache: dict[PlannedCache, dict[bytes, list[LazyResult[Any]]]] = {}
+        for node in nodes:
+            cache, plan = self._hits[node]
+            by_cache.setdefault(cache, {}).setdefault(plan.key, []).append(node)
+        for cache, by_key in by_cache.items():
+            plans = [self._hits[same[0]].plan for same in by_key.values()]
+            for key, value in cache.load_plans(plans):
+                values.update(dict.fromkeys(by_key[key], value))
+        gone = [node for node in nodes if node not in values]
+        for node in gone:
+            del self._hits[node]
+        return not gone
 
     # -- for the next run -----------------------------------------------------------------------
 

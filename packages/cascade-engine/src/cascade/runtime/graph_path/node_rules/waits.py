@@ -23,10 +23,11 @@ from cascade.runtime.events import TaskWaiting
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.run_parts import Part, RunParts
-from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.inbox import Letter
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.fallbacks import NOT_GIVEN
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.waits import Plan, Wait
@@ -79,6 +80,14 @@ class Waits(Part):
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf
         self._run.watch_timed(self.waiting)
+
+    def awaited(self) -> list[tuple[Segment, LazyResult[Any], str]]:
+        """The nodes that wait for a signal, and its name."""
+        return [
+            (waiter.work.segment, waiter.work.node, waiter.plan.signal)
+            for waiter in list(self._waiters)
+            if waiter.plan.signal is not None
+        ]
 
     # -- begin and end ------------------------------------------------------------------------
 
