@@ -111,7 +111,7 @@ class EngineRuns:
         if self.on_end is not None:
             self.on_end(run, target, _status(error), now - started, error)
         if not run.bus.is_silent:
-            run.publish(RunFinished, _status(error), now - started, error)
+            run.publish(RunFinished, _status(error), now - started, error, run.steps.count)
         return now - self._turned > BUDGET
 
     async def _give_turn(self, run: Run) -> None:
