@@ -18,7 +18,8 @@ Tasks:      task, Task, LazyResult, gather, Router, Param, Env, literal, eq, ne,
 Policies:   Retry, Constraint, Capacities, checkpoint
 Resources:  resource, inject, override_resource
 Running:    run, run_async, Engine, current, ProcessExecutor, FuturesExecutor
-Looking:    dry_run, visualize, explain, verify, show_progress, History, LineWriter, EventLogger
+Looking:    dry_run, visualize, explain, verify, show_progress, History, LineWriter, EventLogger,
+            LogContext, OpenTelemetry
 Caches:     LRUCache, ByCode, ByArguments, CachePolicy, FileContent, FileExists, digestible,
             explain_cache
 Durable:    enqueue, enqueue_async, schedule, signal, wait_for, sleep, transaction,
@@ -56,12 +57,14 @@ if TYPE_CHECKING:
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
     from cascade.runtime.limits.rules import Constraint as Constraint
+    from cascade.runtime.log_context import LogContext as LogContext
     from cascade.runtime.loops.tiers import explain as explain
     from cascade.runtime.runners import run as run
     from cascade.runtime.runners import run_async as run_async
     from cascade.runtime.telemetry.history import History as History
     from cascade.runtime.telemetry.lines import LineWriter as LineWriter
     from cascade.runtime.telemetry.logs import EventLogger as EventLogger
+    from cascade.runtime.telemetry.otel import OpenTelemetry as OpenTelemetry
     from cascade.runtime.telemetry.progress import show_progress as show_progress
     from cascade.runtime.vm.verifier import verify as verify
     from cascade.spec import errors as errors
@@ -130,9 +133,11 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "runtime.telemetry.history": ("History",),
         "runtime.limits.capacities": ("Capacities",),
         "runtime.limits.rules": ("Constraint",),
+        "runtime.log_context": ("LogContext",),
         "runtime.runners": ("run", "run_async"),
         "runtime.telemetry.lines": ("LineWriter",),
         "runtime.telemetry.logs": ("EventLogger",),
+        "runtime.telemetry.otel": ("OpenTelemetry",),
         "runtime.telemetry.progress": ("show_progress",),
         "runtime.loops.tiers": ("explain",),
         "runtime.vm.verifier": ("verify",),
