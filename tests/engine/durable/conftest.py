@@ -1,5 +1,6 @@
 """Fixtures of the tests of durable runs."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,8 @@ def store() -> Iterator[RunStore]:
 @pytest.fixture(scope="session")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
     """Starts processes."""
+    if sys.platform == "win32":
+        pytest.skip("processes are forked and killed, which Windows does not have")
     nursery = Nursery(tmp_path_factory.mktemp("nursery"))
     yield nursery
     nursery.close()
