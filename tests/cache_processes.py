@@ -6,11 +6,12 @@ import os
 import runpy
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cascade as cs
-from cascade.adapters.cache import sql_entries, value_files
+from cascade.adapters.cache import sql_entries
 from cascade.adapters.cache.entries import Entries, Entry
 from cascade.adapters.cache.opening import open_entries
 from cascade.runtime.bus import MessageBus
@@ -19,7 +20,13 @@ from cascade.runtime.events import TaskWaiting
 
 def program(what: str, *arguments: str) -> None:
     """One of the functions below."""
-    {"crash": crash, "writes": writes, "held": runs_held, "script": script}[what](*arguments)
+    known: dict[str, Callable[..., None]] = {
+        "crash": crash,
+        "writes": writes,
+        "held": runs_held,
+        "script": script,
+    }
+    known[what](*arguments)
 
 
 def await_file(path: str) -> None:
@@ -42,7 +49,7 @@ def crash(url: str, place: str) -> None:
 
     entries = open_entries(url)
     if place == "before the file has its name":
-        value_files.os.replace = dies  # type: ignore[assignment]
+        os.replace = dies
     elif place == "before the entry":
         type(entries).write = dies  # type: ignore[attr-defined]
     else:  # in the transaction, after the statement of the entry
