@@ -20,7 +20,10 @@ from typing import Any
 from tests.engine.durable.notes import ROOT
 
 #: What forks can run: the function ``program`` of one of these modules.
-_MODULES = tuple(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "payments"))
+_MODULES = (
+    *(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "payments")),
+    "tests.cache_processes",
+)
 #: Modules that programs import when they need them.
 _ALSO = ("tests.engine.durable.kill_points", "cascade.runtime.durable.serving")
 
@@ -48,6 +51,11 @@ class Child:
         """Its output and its errors, when it has ended."""
         self.wait()
         return self._output.with_suffix(".out").read_text(), self.errors()
+
+    def output(self) -> str:
+        """What it has printed so far."""
+        file = self._output.with_suffix(".out")
+        return file.read_text() if file.exists() else ""
 
     def errors(self) -> str:
         """What it has written to stderr so far."""
