@@ -1,6 +1,5 @@
 """Fixtures of the tests of durable runs."""
 
-import sys
 from collections.abc import Iterator
 
 import pytest
