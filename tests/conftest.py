@@ -6,6 +6,7 @@ And the servers that tests of several folders talk to.
 import gc
 import logging
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -54,6 +55,11 @@ def pytest_collection_finish() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "run one test in N of each file, the first at least"
     parser.addoption("--one-in", type=int, default=1, metavar="N", help=told)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if sys.platform == "win32" and item.get_closest_marker("posix") is not None:
+        pytest.skip("it uses processes or signals that Windows does not have")
 
 
 @pytest.hookimpl(trylast=True)  # after markers have deselected others

@@ -50,7 +50,7 @@ class Child:
     def communicate(self) -> tuple[str, str]:
         """Its output and its errors, when it has ended."""
         self.wait()
-        return self._output.with_suffix(".out").read_text(), self.errors()
+        return self._written(".out"), self.errors()
 
     def output(self) -> str:
         """What it has printed so far."""
@@ -58,9 +58,12 @@ class Child:
         return file.read_text() if file.exists() else ""
 
     def errors(self) -> str:
-        """What it has written to stderr so far."""
-        file = self._output.with_suffix(".err")
-        return file.read_text() if file.exists() else ""
+        """Its errors so far."""
+        return self._written(".err")
+
+    def _written(self, suffix: str) -> str:
+        file = self._output.with_suffix(suffix)
+        return file.read_text() if file.exists() else ""  # it was killed before it opened one
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from cascade.graph.build import inputs_of
 from cascade.graph.plan_keys import plan_keys
 from cascade.graph.wiring import Wiring, wire
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.spec.caching import CachePolicy, PlannedCache
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
@@ -34,7 +34,7 @@ class _Known(NamedTuple):
     plan: Any
 
 
-class Pruning:
+class Pruning(Part):
     """What caches know of one run's nodes before it begins.
 
     Args:
@@ -42,8 +42,7 @@ class Pruning:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
+        super().__init__(parts)
         self._journal = parts.run.journal
         self._rest_of: Callable[..., Wiring] = wire
         #: Nodes with plan keys, inputs before users.
