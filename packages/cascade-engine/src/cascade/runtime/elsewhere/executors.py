@@ -56,6 +56,11 @@ class Elsewhere:
             return self._executor
 
     @property
+    def keeps(self) -> bool:
+        """Whether values may stay with the workers."""
+        return self.everything and self.executor.capabilities.stays
+
+    @property
     def is_started(self) -> bool:
         """Whether ``close`` has something to end."""
         return self._owns and self._executor is not None

@@ -105,6 +105,13 @@ def _remote_lane(around: Surroundings) -> Any:
     return RemoteLane(around)
 
 
+def _staying(around: Surroundings) -> Any:
+    # As above.
+    from cascade.runtime.graph_path.lanes.staying import Staying
+
+    return Staying(around)
+
+
 #: Makers of the parts that a run makes when they are first used.
 _MAKERS = {
     "beginnings": Beginnings,
@@ -126,6 +133,7 @@ _MAKERS = {
     "pump": Pump,
     "remote_lane": _remote_lane,
     "slow_lane": SlowLane,
+    "staying": _staying,
     "timed_calls": TimedCalls,
     "waits": Waits,
 }

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.pump import Pump
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
+    from cascade.runtime.graph_path.lanes.staying import Staying
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
     from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
     from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
@@ -85,6 +86,7 @@ class Surroundings:
     pump: Pump
     remote_lane: RemoteLane
     slow_lane: SlowLane
+    staying: Staying
     timed_calls: TimedCalls
     waits: Waits
 

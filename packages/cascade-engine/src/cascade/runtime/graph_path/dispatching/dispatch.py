@@ -145,6 +145,7 @@ class Dispatch:
             or (openings is not None and openings.busy)
             or ((held := self._around.made("held_calls")) is not None and held.busy)
             or getattr(self._remote, "busy", False)
+            or getattr(self._around.made("staying"), "fetching", 0)
             or before != getattr(self._remote, "landings", 0)
         )
 

@@ -27,6 +27,8 @@ class Beginnings:
         self._reports = around.reports
         self._end = around.end
         self._nodes = around.nodes
+        #: The values that are elsewhere, if values may stay there.
+        self._staying = around.staying if around.run.elsewhere.keeps else None
 
     def begin(self, item: Item) -> Work | None:
         """The work of a node, or None if it makes no call."""
@@ -35,6 +37,8 @@ class Beginnings:
             return node
         if self._nodes.streams.is_taker(segment, node):
             return self._around.handovers.begin(segment, node)
+        if self._staying is not None and self._staying.is_away(item):
+            return None
         if self._end.gaps or node._policies is not None:
             missing = self._around.gaps.missing(segment, node)
             if missing is not None:

@@ -164,8 +164,8 @@ class SlowLane:
     def _call(self, context: Context, work: Work) -> Any:
         """Make the call of ``work`` in ``context``; LEFT and GIVEN_UP if it has no result yet."""
         if work.operation.mode == "process" or (self._elsewhere and self._is_elsewhere(work)):
-            self._around.remote_lane.begin(work)
-            return LEFT
+            found = self._around.remote_lane.begin(work)
+            return LEFT if found is PENDING else found
         timeout = work.policies.timeout
         if timeout is not None:
             return self._around.timed_calls.call(context, work, timeout)
