@@ -15,8 +15,8 @@ from typing import Any, Final, cast
 
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import users_of
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Address, Item, Segment, Shares, Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult
@@ -38,15 +38,15 @@ class Staying:
     """The values of one run that are elsewhere.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._run = around.run
-        self._lock = around.lock
-        self._dispatch = around.dispatch
-        self._executor = cast("KeepingExecutor", around.run.elsewhere.executor)
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._run = parts.run
+        self._lock = parts.lock
+        self._dispatch = parts.dispatch
+        self._executor = cast("KeepingExecutor", parts.run.elsewhere.executor)
         #: How many nodes wait for values to be fetched.
         self.fetching = 0
 
@@ -68,7 +68,7 @@ class Staying:
         """Whether nothing needs the value of a node here, as far as its users are known."""
         while True:
             place = (segment, node)
-            if node in segment.kept or node in segment.taken or place in self._around.nodes.watched:
+            if node in segment.kept or node in segment.taken or place in self._parts.nodes.watched:
                 return False
             users = users_of(segment.slots.get(node))
             if not all(self._passes(segment, user) for user in users):
@@ -101,7 +101,7 @@ class Staying:
         if (
             work.policies is not PLAIN_CALLS
             or node._policies is not None
-            or self._around.end.gaps
+            or self._parts.end.any_missing
             or run.constraints.any
             or run.steps.limit is not None
             or run.max_rounds is not None
@@ -191,7 +191,7 @@ class Staying:
             future.add_done_callback(one_came)
 
     def _wake(self) -> None:
-        if not self._around.end.stopping:
+        if not self._parts.end.stopping:
             self._dispatch.pool.wake()
             self._dispatch.idle()
 
@@ -203,10 +203,10 @@ class Staying:
         values: Sequence[Any],
         error: Exception | None,
     ) -> None:
-        if self._around.end.stopping:
+        if self._parts.end.stopping:
             return
         if error is not None:
-            self._around.failures.fail(error, None, (segment, node))
+            self._parts.failures.fail(error, None, (segment, node))
             return
         with self._lock:
             for lazy, value in zip(inputs, values, strict=True):
