@@ -9,6 +9,7 @@ import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests import remote_tasks as tasks
@@ -42,33 +43,41 @@ def loky():
     return cs.FuturesExecutor(LokyPool(2))
 
 
-def dask():
-    pytest.importorskip("distributed", reason="pip install 'cascade-engine[dask]'")
-    return cs.DaskExecutor(2)
-
-
 #: Name → maker. Those that are slow to start are for the thorough tests.
-MAKERS = {
+MAKERS: dict[str, Any] = {
     "threads": lambda: None,
     "inline": InlineExecutor,
     "forkserver": process("forkserver"),
     "futures": futures,
-    "dask": dask,
     "spawn": process("spawn"),
     "loky": loky,
 }
 THOROUGH = {"spawn", "loky"}
-KINDS = [pytest.param(k, marks=[pytest.mark.thorough] if k in THOROUGH else []) for k in MAKERS]
+#: Name → fixture with what the executor is made of.
+CLUSTERS = {"dask": ("dask_cluster", cs.DaskExecutor)}
+
+
+def way(kind, use_vm):
+    is_thorough = kind in THOROUGH or (kind in CLUSTERS and use_vm)
+    marks = [pytest.mark.thorough] if is_thorough else []
+    return pytest.param((kind, use_vm), marks=marks, id=f"{kind}-{'vm' if use_vm else 'graph'}")
+
+
+WAYS = [way(kind, use_vm) for kind in (*MAKERS, *CLUSTERS) for use_vm in (False, True)]
 
 
 @pytest.fixture(scope="session")
-def executors():
+def executors(request):
     """Name → executor, which all tests share."""
     made = {}
 
     def executor(name):
         if name not in made:
-            made[name] = MAKERS[name]()
+            if name in CLUSTERS:
+                fixture, make = CLUSTERS[name]
+                made[name] = make(request.getfixturevalue(fixture))
+            else:
+                made[name] = MAKERS[name]()
         return made[name]
 
     yield executor
@@ -79,14 +88,19 @@ def executors():
             one._pool.shutdown()
 
 
-@pytest.fixture(params=KINDS)
-def executor(request, executors):
-    return executors(request.param)
-
-
-@pytest.fixture(params=[False, True], ids=["graph", "vm"])
-def use_vm(request):
+@pytest.fixture(params=WAYS)
+def chosen(request):
     return request.param
+
+
+@pytest.fixture
+def executor(chosen, executors):
+    return executors(chosen[0])
+
+
+@pytest.fixture
+def use_vm(chosen):
+    return chosen[1]
 
 
 @pytest.fixture

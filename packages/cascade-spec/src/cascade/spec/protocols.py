@@ -20,7 +20,6 @@ from typing import (
 
 if TYPE_CHECKING:
     from cascade.spec.remote_calls import RemoteCall, RemoteValue
-    from cascade.spec.wire import Packed
 
 T = TypeVar("T")
 
@@ -167,8 +166,8 @@ class KeepingExecutor(TaskExecutor, Protocol):
     def places(self) -> Mapping[str, float]:
         """What it allocates to calls itself (``RemoteCall.needs``), by name, and how much."""
 
-    def expects(self, task: Packed) -> float | None:
-        """The seconds that a call of a task takes; None if none was measured yet."""
+    def expects(self, token: bytes) -> float | None:
+        """The seconds that a call of the task with this token takes; None if that is not known."""
 
     def fetch(self, value: RemoteValue) -> Future[Any]:
         """A value that stays there. Its error is a ValueLostError if it is lost."""

@@ -20,7 +20,6 @@ from typing import Any, Final, Self
 from cascade.adapters.executors.turns import Turns
 from cascade.spec.errors import ExecutorError, RunError, WorkerLostError
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
-from cascade.spec.wire import Packed
 from cascade.spec.wording import error_text
 
 #: Most calls of one turn, and the seconds that these should take.
@@ -158,9 +157,9 @@ class ClusterExecutor:
             self._stop(turn)
         return False
 
-    def expects(self, task: Packed) -> float | None:
+    def expects(self, token: bytes) -> float | None:
         """See ``KeepingExecutor``."""
-        return self._turns.expects(task.token)
+        return self._turns.expects(token)
 
     def shutdown(self, wait: bool = True) -> None:
         """Take no more calls, and leave the cluster after the calls that have begun."""

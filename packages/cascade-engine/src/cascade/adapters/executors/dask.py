@@ -23,6 +23,7 @@ from uuid import uuid4
 
 from cascade.adapters.executors.cluster_worker import End, outcome_of
 from cascade.adapters.executors.clusters import SECONDS, ClusterExecutor, Turn, lost
+from cascade.spec.checks import check_count, check_seconds
 from cascade.spec.errors import ExecutorError, ValueLostError
 from cascade.spec.protocols import Capabilities
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
@@ -49,9 +50,11 @@ class DaskExecutor(ClusterExecutor):
         keep_values: Let values above 64 KiB that only other calls there need stay there.
         turn_seconds: How long the short calls may take that go to a worker together; 0 sends each
             call by itself.
+        timeout: Seconds that connecting to the scheduler may take.
         security: The ``distributed.security.Security`` of a cluster with TLS.
 
     Raises:
+        ArgumentError: A number is too small.
         ExecutorError: ``distributed`` is not installed, or the cluster cannot be reached.
     """
 
@@ -63,12 +66,17 @@ class DaskExecutor(ClusterExecutor):
         *,
         keep_values: bool = True,
         turn_seconds: float = SECONDS,
+        timeout: float = 30.0,
         security: Any = None,
     ) -> None:
+        if turn_seconds != 0:
+            check_seconds("turn_seconds", turn_seconds)
         super().__init__(keeps=keep_values, seconds=turn_seconds)
         distributed = _distributed()
         self._cluster: Any = None
         if cluster is None or isinstance(cluster, int):
+            if cluster is not None:
+                check_count("cluster", cluster)
             cluster = self._cluster = _local(distributed, cluster)
         elif isinstance(cluster, str):
             cluster = cluster.replace(_SCHEME, "tcp://", 1)
@@ -77,7 +85,7 @@ class DaskExecutor(ClusterExecutor):
             cluster = cluster.scheduler.address
         try:
             self._client = distributed.Client(
-                cluster, set_as_default=False, security=security, name="cascade"
+                cluster, set_as_default=False, security=security, name="cascade", timeout=timeout
             )
             from cascade.adapters.executors.dask_worker import plugin
 
@@ -87,7 +95,8 @@ class DaskExecutor(ClusterExecutor):
             raise ExecutorError(f"no Dask cluster at {cluster}: {error_text(problem)}") from problem
         self._owner: str = self._client.id
         self._key = uuid4().hex[:12]
-        self._threads, self._seen = sum(self._client.nthreads().values()), monotonic()
+        self._threads: int = sum(self._client.nthreads().values())
+        self._seen = monotonic()
         self._client.subscribe_topic(self._owner, self._told)
 
     @property

@@ -115,7 +115,7 @@ def plugin() -> SchedulerPlugin:
         name = PLUGIN
         idempotent = True
 
-        def start(self, scheduler: Any) -> None:
+        async def start(self, scheduler: Any) -> None:
             scheduler.handlers["cascade_begin"] = self.begin
             scheduler.handlers["cascade_withdraw"] = self.withdraw
             scheduler.handlers["cascade_forget"] = self.forget

@@ -131,7 +131,7 @@ class Staying:
         return links, nodes
 
     def _seconds(self, task: Any) -> float:
-        known = self._executor.expects(pack(task)) if isinstance(task, Task) else None
+        known = self._executor.expects(pack(task).token) if isinstance(task, Task) else None
         return _MOST_SECONDS + 1 if known is None else known
 
     def _link(self, segment: Segment, node: LazyResult[Any], user: LazyResult[Any]) -> Link:
