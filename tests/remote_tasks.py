@@ -152,6 +152,10 @@ def pong(n: int, by: int = 1) -> Any:
     return -n if n <= 0 else ping.tail(n - by)
 
 
+def bad_tail(n: int) -> Any:
+    return ping.func(n) if n < 0 else cs.TailCall((), {"nope": 1}, None, ping)
+
+
 @cs.task
 def adds_lazily(n: int) -> Any:
     return n if n <= 0 else pong.tail(add(n, -1))

@@ -222,11 +222,7 @@ def test_all_errors_of_a_run_that_goes_on(run, path):
 
 def test_wrong_arguments_of_a_tail_call(run):
     with pytest.raises(ArgumentError, match="the tail call of task 'pong' to 'ping'"):
-        run(cs.task(name="pong")(_bad_tail)(1))
-
-
-def _bad_tail(n):
-    return tasks.ping.func(n) if n < 0 else cs.TailCall((), {"nope": 1}, None, tasks.ping)
+        run(cs.task(name="pong")(tasks.bad_tail)(1))
 
 
 def test_retries(run, path):

@@ -16,7 +16,7 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor
 from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
-from cascade.runtime.elsewhere.executors import Elsewhere, processes
+from cascade.runtime.elsewhere.executors import Elsewhere, is_name, named
 from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
@@ -181,7 +181,7 @@ def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
 def _makes_calls(executor: Any) -> bool:
     """Whether an executor makes calls of tasks, and does not lend threads."""
     if isinstance(executor, str):
-        return executor == "process"
+        return is_name(executor)
     return isinstance(executor, TaskExecutor) and not isinstance(executor, type)
 
 
@@ -191,7 +191,7 @@ def _elsewhere(made: EngineSettings) -> Elsewhere:
     if executor is None or not _makes_calls(executor):
         return Elsewhere()
     if isinstance(executor, str):
-        return Elsewhere(processes(), owns=True)
+        return Elsewhere(named(executor), owns=True)
     assert isinstance(executor, TaskExecutor)
     return Elsewhere(executor)
 

@@ -263,7 +263,8 @@ class DaskExecutor(ClusterExecutor):
     # -- the end ------------------------------------------------------------------------------
 
     def _leave(self) -> None:
-        self._client.unsubscribe_topic(self._owner)
+        if self._client.status == "running":
+            self._client.unsubscribe_topic(self._owner)
         self._client.close()
         self._close_cluster()
 

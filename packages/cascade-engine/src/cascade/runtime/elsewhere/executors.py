@@ -85,6 +85,28 @@ def processes() -> TaskExecutor:
     return ProcessExecutor()
 
 
+def is_name(executor: str) -> bool:
+    """Whether a text names an executor that makes calls of tasks: ``process``, or a URL."""
+    return executor == "process" or executor.startswith(("dask://", "ray://"))
+
+
+def named(executor: str) -> TaskExecutor:
+    """The executor of a name.
+
+    Raises:
+        ExecutorError: Its library is not installed, or the cluster cannot be reached.
+    """
+    if executor.startswith("dask://"):
+        from cascade.adapters.executors.dask import DaskExecutor
+
+        return DaskExecutor(executor)
+    if executor.startswith("ray://"):
+        from cascade.adapters.executors.ray import RayExecutor
+
+        return RayExecutor(executor)
+    return processes()
+
+
 def refuse_in_import() -> None:
     """Refuse a run that a script begins while a worker process imports the script.
 
