@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Any, Final, NamedTuple
 
-from cascade.adapters.executors.process_worker import limit_threads
 from cascade.runtime.elsewhere.serving import Server
 from cascade.spec.remote_calls import Outcome, serving
 
@@ -33,7 +32,6 @@ class ClusterWorker:
 
     def __init__(self) -> None:
         self._server = Server()
-        limit_threads(1)
 
     def make(
         self,

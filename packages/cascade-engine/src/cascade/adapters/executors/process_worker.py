@@ -123,7 +123,8 @@ class Settings(NamedTuple):
 def main(pipe: Connection, memory: Any, settings: Settings) -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
-    limit_threads(settings.threads)
+    for name in _THREADS:
+        os.environ.setdefault(name, str(settings.threads))
     threading.Thread(target=_end_with_driver, args=(settings.folder,), daemon=True).start()
     for module in settings.preload:
         importlib.import_module(module)
@@ -148,12 +149,6 @@ def main(pipe: Connection, memory: Any, settings: Settings) -> None:
             if not board.put(outcome, seconds):
                 pipe.send_bytes(LARGE + outcome.data)
         pipe.send_bytes(DONE)
-
-
-def limit_threads(most: int) -> None:
-    """Let libraries of numbers use so many threads, unless the environment says otherwise."""
-    for name in _THREADS:
-        os.environ.setdefault(name, str(most))
 
 
 def _end_with_driver(folder: str | None) -> None:

@@ -87,7 +87,7 @@ def processes() -> TaskExecutor:
 
 def is_name(executor: str) -> bool:
     """Whether a text names an executor that makes calls of tasks: ``process``, or a URL."""
-    return executor == "process" or executor.startswith(("dask://", "ray://"))
+    return executor == "process" or executor.startswith("dask://")
 
 
 def named(executor: str) -> TaskExecutor:
@@ -100,10 +100,6 @@ def named(executor: str) -> TaskExecutor:
         from cascade.adapters.executors.dask import DaskExecutor
 
         return DaskExecutor(executor)
-    if executor.startswith("ray://"):
-        from cascade.adapters.executors.ray import RayExecutor
-
-        return RayExecutor(executor)
     return processes()
 
 
