@@ -100,7 +100,7 @@ def test_values_that_are_recorded_come_here(run, path):
 
 
 def test_no_value_stays_if_none_should(dask_cluster, path):
-    with cs.DaskExecutor(dask_cluster, keep_values=False) as executor:
+    with cs.DaskExecutor(dask_cluster, keep_above=None) as executor:
         assert cs.run(tasks.size_of(tasks.packs(path)), executor=executor) == 1 << 17
     assert own(path) > 0
 
@@ -258,6 +258,8 @@ def test_impossible_options_are_refused():
         cs.DaskExecutor(0)
     with pytest.raises(ArgumentError):
         cs.DaskExecutor(1, turn_seconds=-1)
+    with pytest.raises(ArgumentError):
+        cs.DaskExecutor(1, keep_above=-1)
 
 
 @pytest.mark.thorough

@@ -363,7 +363,7 @@ class WorkerLostError(CascadeError, RuntimeError):
 class ValueLostError(CascadeError, RuntimeError):
     """A value that stayed with a worker was lost with it, and a call needed it.
 
-    It is not computed again. Nodes can be kept from losing values: ``keep_values=False``.
+    It is not computed again. An executor with ``keep_above=None`` has all values come back.
 
     Attributes:
         task: The name of the task that has computed it.

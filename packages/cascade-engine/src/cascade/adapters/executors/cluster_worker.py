@@ -48,7 +48,7 @@ class ClusterWorker:
             begin: Raises an error if the turn must not begin here.
             begun: Called for a turn with a timeout when it begins.
         """
-        number, is_timed, tasks, calls = pickle.loads(packed)
+        number, is_timed, large, tasks, calls = pickle.loads(packed)
         begin(number)
         if is_timed:
             begun(number)
@@ -60,7 +60,7 @@ class ClusterWorker:
             kept: list[Any] | None = [] if keeps else None
             given = [inputs[place] for place in places]
             began = perf_counter()
-            one = self._server.call(name, token, arguments, spins, links, given, kept)
+            one = self._server.call(name, token, arguments, spins, links, given, kept, large)
             seconds = perf_counter() - began
             place = None
             if kept:

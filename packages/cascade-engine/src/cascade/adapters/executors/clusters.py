@@ -18,13 +18,16 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from cascade.adapters.executors.turns import Turns
-from cascade.spec.errors import ExecutorError, RunError, WorkerLostError
+from cascade.spec.checks import check_seconds
+from cascade.spec.errors import ArgumentError, ExecutorError, RunError, WorkerLostError
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
-from cascade.spec.wording import error_text
+from cascade.spec.wording import error_text, short
 
 #: Most calls of one turn, and the seconds that these should take.
 MOST_CALLS: Final = 256
 SECONDS: Final = 0.05
+#: Bytes above which values stay with the workers.
+KEEP_ABOVE: Final = 1 << 16
 #: Ended turns are forgotten so many at a time.
 _FORGOTTEN: Final = 64
 _log = logging.getLogger("cascade.executors")
@@ -50,7 +53,7 @@ class Turn:
         #: Whether the cluster was asked to withdraw it.
         self.withdrawing = False
 
-    def packed(self) -> bytes:
+    def packed(self, large: int) -> bytes:
         """Its tasks and calls, for ``ClusterWorker.make``."""
         tasks: dict[bytes, bytes] = {}
         calls, inputs = [], self.inputs()
@@ -61,7 +64,8 @@ class Turn:
             places = [inputs[value] for value in call.inputs]
             one = call.name, call.task.token, call.arguments, call.spins
             calls.append((*one, links, places, call.keeps))
-        return pickle.dumps((self.number, self.calls[0].on_begin is not None, tasks, calls), 5)
+        is_timed = self.calls[0].on_begin is not None
+        return pickle.dumps((self.number, is_timed, large, tasks, calls), 5)
 
     def inputs(self) -> dict[RemoteValue, int]:
         """The values that it needs, and their places."""
@@ -76,12 +80,16 @@ class ClusterExecutor:
     """The driver's side of a cluster.
 
     Args:
-        keeps: Whether values may stay with the workers.
+        keep_above: Bytes above which values may stay with the workers; None to keep none there.
         seconds: How long the calls of a turn may take together; 0 for one call a turn.
     """
 
-    def __init__(self, *, keeps: bool, seconds: float) -> None:
-        self._keeps = keeps
+    def __init__(self, *, keep_above: int | None, seconds: float) -> None:
+        if keep_above is not None and (type(keep_above) is not int or keep_above < 0):
+            raise ArgumentError(f"keep_above takes bytes ≥ 0, or None, but got {short(keep_above)}")
+        if seconds != 0:
+            check_seconds("turn_seconds", seconds)
+        self._keep_above = keep_above
         #: Reentrant: a value may be released anywhere.
         self._lock = threading.RLock()
         self._ended = threading.Condition(self._lock)
@@ -126,7 +134,7 @@ class ClusterExecutor:
         with self._lock:
             if self._closed:
                 raise RunError("the executor has been shut down and takes no more calls")
-            if not self._keeps:
+            if self._keep_above is None:
                 call.keeps = False
             self._fresh.append(call)
 

@@ -22,8 +22,8 @@ from typing import Any, Final
 from uuid import uuid4
 
 from cascade.adapters.executors.cluster_worker import End, outcome_of
-from cascade.adapters.executors.clusters import SECONDS, ClusterExecutor, Turn, lost
-from cascade.spec.checks import check_count, check_seconds
+from cascade.adapters.executors.clusters import KEEP_ABOVE, SECONDS, ClusterExecutor, Turn, lost
+from cascade.spec.checks import check_count
 from cascade.spec.errors import ExecutorError, ValueLostError
 from cascade.spec.protocols import Capabilities
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
@@ -47,7 +47,8 @@ class DaskExecutor(ClusterExecutor):
         cluster: The address of a scheduler (``"tcp://host:8786"``, ``"dask://host:8786"``), a
             cluster such as a ``LocalCluster`` or a ``SLURMCluster``, or a ``Client``. A number
             starts so many worker processes on this machine; by default one for each core.
-        keep_values: Let values above 64 KiB that only other calls there need stay there.
+        keep_above: Bytes above which values that only other calls there need stay there; None to
+            have all values come back.
         turn_seconds: How long the short calls may take that go to a worker together; 0 sends each
             call by itself.
         timeout: Seconds that connecting to the scheduler may take.
@@ -64,14 +65,12 @@ class DaskExecutor(ClusterExecutor):
         self,
         cluster: Any = None,
         *,
-        keep_values: bool = True,
+        keep_above: int | None = KEEP_ABOVE,
         turn_seconds: float = SECONDS,
         timeout: float = 30.0,
         security: Any = None,
     ) -> None:
-        if turn_seconds != 0:
-            check_seconds("turn_seconds", turn_seconds)
-        super().__init__(keeps=keep_values, seconds=turn_seconds)
+        super().__init__(keep_above=keep_above, seconds=turn_seconds)
         distributed = _distributed()
         self._cluster: Any = None
         if cluster is None or isinstance(cluster, int):
@@ -158,7 +157,7 @@ class DaskExecutor(ClusterExecutor):
         return self._client.submit(
             make_turn,
             self._owner,
-            turn.packed(),
+            turn.packed(self._keep_above or 0),
             places,
             *futures,
             key=f"{turn.calls[0].name}-{self._key}{turn.number:x}",
@@ -313,7 +312,7 @@ def _begun_elsewhere(problem: Any) -> Any:
 def _value_lost(name: str, problem: BaseException) -> ValueLostError:
     error = ValueLostError(
         f"the value of task '{name}' was lost with its worker, and is not computed again; "
-        "keep_values=False has values come back to the driver",
+        "keep_above=None has values come back to the driver",
         name,
     )
     error.__cause__ = problem

@@ -24,8 +24,6 @@ from cascade.spec.wire import dumps, loads
 from cascade.spec.wire_errors import dumps_error
 from cascade.spec.wording import error_text
 
-#: Bytes from which on a value may stay with its worker.
-LARGE: Final = 1 << 16
 #: Stands for the place of a call, which only nodes have.
 _TAIL_CODE: Final = compile("", "<tail call>", "exec")
 
@@ -55,6 +53,7 @@ class Server:
         links: Sequence[tuple[str, bytes, bytes]] = (),
         inputs: Sequence[Any] = (),
         kept: list[Any] | None = None,
+        large: int = 0,
     ) -> Outcome:
         """Make a call. It never raises: any error is that of the call.
 
@@ -64,8 +63,10 @@ class Server:
                 other.
             inputs: The values that are here already.
             kept: Takes the value if it is large and plain; None if it must not stay here.
+            large: The most bytes of a value that is not large.
         """
-        return copy_context().run(self._call, name, token, arguments, spins, links, inputs, kept)
+        call = name, token, arguments, spins, links, inputs, kept, large
+        return copy_context().run(self._call, *call)
 
     def _call(
         self,
@@ -76,6 +77,7 @@ class Server:
         links: Sequence[tuple[str, bytes, bytes]],
         inputs: Sequence[Any],
         kept: list[Any] | None,
+        large: int,
     ) -> Outcome:
         steps, made = [0], 0
         given = [*inputs, None]
@@ -89,17 +91,16 @@ class Server:
                 given[-1] = value
                 name = link[0]
                 value, named = self._one(*link, 0.0, steps)
-            if kept is not None and made == len(links) and _is_large(value) and _is_plain(value):
-                kept.append(value)
-                return Outcome("kept", b"", steps[0], links=made)
+            may_stay = kept is not None and made == len(links) and _is_plain(value)
+            if may_stay and _least_size(value) > large:
+                return _kept(kept, value, steps[0], made)
             is_more = issubclass(type(value), (TailCall, LazyResult))
             try:
                 data = dumps((value, named) if is_more else value)
             except Exception as error:
                 raise unsendable(f"the result of task '{name}'", value, error) from None
-            if len(data) > LARGE and kept is not None and made == len(links) and _is_plain(value):
-                kept.append(value)
-                return Outcome("kept", b"", steps[0], links=made)
+            if may_stay and len(data) > large:
+                return _kept(kept, value, steps[0], made)
         except BaseException as error:
             return Outcome("error", dumps_error(error), steps[0], links=made)
         return Outcome("goes on" if is_more else "value", data, steps[0], links=made)
@@ -125,12 +126,18 @@ def _is_plain(value: Any) -> bool:
     )
 
 
-def _is_large(value: Any) -> bool:
-    """Whether a result is known to be large before it is written."""
+def _least_size(value: Any) -> int:
+    """Bytes that a value has at least, as far as that is known before it is written."""
     if type(value) in (bytes, str, bytearray):
-        return len(value) > LARGE
+        return len(value)
     size = getattr(value, "nbytes", None)  # of an array
-    return type(size) is int and size > LARGE
+    return size if type(size) is int else 0
+
+
+def _kept(kept: Any, value: Any, steps: int, links: int) -> Outcome:
+    """The outcome of a call whose value stays here."""
+    kept.append(value)
+    return Outcome("kept", b"", steps, links=links)
 
 
 def _make(
