@@ -13,6 +13,7 @@ import cascade as cs
 from cascade.adapters.state import InMemoryStateBackend
 from cascade.spec.errors import (
     ArgumentError,
+    CapacityError,
     ExecutorError,
     RunError,
     SendError,
@@ -216,6 +217,24 @@ def test_random_kills_never_make_a_call_twice(dask, path, seed):
     assert len(begun) == len(set(begun))
     for n, value in enumerate(values):
         assert value == n or isinstance(value, WorkerLostError)
+
+
+def test_capacities_of_the_workers_are_allocated_there(path):
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address=":0",
+            resources={"gpu": 1},
+        ) as cluster,
+        cs.DaskExecutor(cluster) as executor,
+    ):
+        calls = [tasks.naps(0.02, f"{path}{n}").with_capacity(gpu=1) for n in range(4)]
+        assert cs.run(calls, executor=executor) == ["rested"] * 4
+        with pytest.raises(CapacityError, match="'gpu'"):
+            cs.run(tasks.add(1).with_capacity(gpu=3), executor=executor)
 
 
 # -- the rest -------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class Lending:
         made: The options of the engine.
         bus: Publishes the events.
         constraints: The rules for running tasks.
+        elsewhere: Makes calls in other processes.
 
     Attributes:
         container: Opens resources.
@@ -66,10 +67,14 @@ class Lending:
     """
 
     def __init__(
-        self, made: EngineSettings, bus: MessageBus, constraints: ConstraintManager
+        self,
+        made: EngineSettings,
+        bus: MessageBus,
+        constraints: ConstraintManager,
+        elsewhere: Elsewhere,
     ) -> None:
         self._threads, self._owns_threads = _lender_of(made)
-        self.elsewhere = _elsewhere(made)
+        self.elsewhere = elsewhere
         lent = made.executor is not None and not self.elsewhere.everything
         self._is_inline = made.threads is None and not lent
         self._bus = bus
@@ -185,7 +190,7 @@ def _makes_calls(executor: Any) -> bool:
     return isinstance(executor, TaskExecutor) and not isinstance(executor, type)
 
 
-def _elsewhere(made: EngineSettings) -> Elsewhere:
+def elsewhere_of(made: EngineSettings) -> Elsewhere:
     """What makes calls of an engine in other processes."""
     executor = made.executor
     if executor is None or not _makes_calls(executor):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from cascade.spec.errors import ExecutorError, ResourceError, RunError
 from cascade.spec.operation import Operation
-from cascade.spec.protocols import TaskExecutor
+from cascade.spec.protocols import KeepingExecutor, TaskExecutor
 from cascade.spec.remote_calls import goes_elsewhere, serving
 
 
@@ -59,6 +60,14 @@ class Elsewhere:
     def keeps(self) -> bool:
         """Whether values may stay with the workers."""
         return self.everything and self.executor.capabilities.stays
+
+    @property
+    def places(self) -> Mapping[str, float]:
+        """The capacities that the executor allocates, and how much of each it has."""
+        if not self.keeps:
+            return {}
+        found = cast("KeepingExecutor", self.executor).places
+        return {name: amount for name, amount in found.items() if name.isidentifier() and amount}
 
     @property
     def is_started(self) -> bool:

@@ -8,7 +8,7 @@ of the run goes on with it in the slow lane, as after a call of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -24,6 +24,7 @@ from cascade.spec.culprits import unsendable, unsendable_call
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.policies import CallPolicies
 from cascade.spec.remote_calls import Link, Outcome, RemoteCall, RemoteValue, collected_inputs
 from cascade.spec.task import Task
 from cascade.spec.wire import dumps_call, loads, pack
@@ -86,6 +87,8 @@ class RemoteLane:
         self._staying = None
         if self._run.elsewhere.keeps and self._run.record is None and self._run.journal is None:
             self._staying = parts.staying
+        #: What the executor allocates itself, after the first call that takes a capacity.
+        self._places: Mapping[str, float] | None = None
         #: Nodes whose calls were made together with those before them → how these have ended.
         self._ahead: dict[LazyResult[Any], Outcome] = {}
         self._quiet: asyncio.Future[None] | None = None
@@ -150,20 +153,30 @@ class RemoteLane:
             if self._staying is not None and not policies.timeout:
                 links, flight.links = self._staying.links(work)
         is_timed = policies.timeout is not None
+        needs = self._needs(policies)
         call = RemoteCall(
             task.name,
             packed,
             arguments,
             partial(self._ended, flight),
             spins=SPINS if self._may_spin(work) else 0.0,
-            alone=is_timed,
+            alone=is_timed or bool(needs),
             on_begin=partial(self._begun, flight) if is_timed else None,
+            needs=needs,
         )
         if self._staying is not None:
             call.inputs, call.links = tuple(inputs), links
             last = flight.links[-1] if links else work.node
             call.keeps = self._staying.stays(work.segment, last)
         return call
+
+    def _needs(self, policies: CallPolicies) -> Mapping[str, float]:
+        """The amounts that the executor allocates itself."""
+        if not policies.capacities:
+            return {}
+        if self._places is None:
+            self._places = self._run.elsewhere.places
+        return {name: amount for name, amount in policies.capacities if name in self._places}
 
     def _may_spin(self, work: Work) -> bool:
         """Whether a worker may make several steps of a loop: none is more than a call, or counts
