@@ -21,6 +21,9 @@ from cascade.spec.errors import (
     WorkerLostError,
 )
 
+#: For workers that are killed: another process starts, which takes long on a busy machine.
+kills = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 def dask(dask_cluster):
@@ -153,6 +156,7 @@ def test_short_calls_share_turns_and_long_ones_do_not(run, turns):
 # -- workers that end -----------------------------------------------------------------------------
 
 
+@kills
 def test_a_call_whose_worker_is_killed_is_a_failed_attempt(run, path):
     with pytest.raises(WorkerLostError, match="during a call of task 'dies_once'") as caught:
         run(tasks.dies_once(path))
@@ -160,10 +164,12 @@ def test_a_call_whose_worker_is_killed_is_a_failed_attempt(run, path):
     assert tasks.lines(path) == ["x"]  # Dask itself would have made it again
 
 
+@kills
 def test_a_retry_makes_the_next_attempt(run, path):
     assert run(tasks.dies_once(path).with_retry(2)) == 2
 
 
+@kills
 def test_calls_that_have_not_begun_are_made_by_another_worker(run, path, tmp_path):
     other = str(tmp_path / "others")
     calls = [tasks.naps(0.01, other) for _ in range(12)]
@@ -175,6 +181,7 @@ def test_calls_that_have_not_begun_are_made_by_another_worker(run, path, tmp_pat
     assert 12 + 1 - len(group.value.exceptions) <= begun <= 12  # those of its turn may be lost
 
 
+@kills
 def test_a_value_that_was_lost_with_its_worker_is_not_computed_again(run, dask, path):
     @cs.task
     async def kills(path):

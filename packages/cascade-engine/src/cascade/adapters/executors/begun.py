@@ -32,6 +32,15 @@ class Begun:
         known.update(dict.fromkeys(found, ""))
         return found
 
+    def begun_by(self, worker: str) -> list[tuple[str, int]]:
+        """The owners and numbers of the turns that a worker has begun."""
+        return [
+            (owner, turn)
+            for owner, turns in self.turns.items()
+            for turn, by in turns.items()
+            if by == worker
+        ]
+
     def forget(self, owner: str, turns: list[int]) -> None:
         """Forget turns that no worker can begin any more."""
         known = self.turns.get(owner, {})

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from cascade.runtime.elsewhere.serving import Server
-from cascade.spec.remote_calls import Outcome, serving
+from cascade.spec.remote_calls import serving
 
 #: Bytes of outcomes that go with the message that a turn has ended; larger ones are fetched.
 _INLINE: Final = 1 << 14
@@ -25,6 +25,22 @@ class Answer(NamedTuple):
     ends: list[End]
     #: Large outcomes as bytes, and values that stay.
     results: list[Any]
+
+
+class BegunElsewhereError(Exception):
+    """A turn was begun before: its worker has ended, and its effects may have happened.
+
+    Args:
+        owner: The executor.
+        turn: The number of the turn.
+        worker: The address of the worker that has begun it; empty if it was withdrawn.
+    """
+
+    def __init__(self, owner: str, turn: int, worker: str) -> None:
+        super().__init__(owner, turn, worker)
+        self.owner = owner
+        self.turn = turn
+        self.worker = worker
 
 
 class ClusterWorker:
@@ -73,12 +89,6 @@ class ClusterWorker:
             left -= len(one.data)
             ends.append((one.kind, one.data, one.steps, one.links, place, seconds))
         return Answer(number, ends, results)
-
-
-def outcome_of(end: End) -> Outcome:
-    """The outcome of a call, without what is in the results."""
-    kind, data, steps, links, _, _ = end
-    return Outcome(kind, data, steps, links=links)  # type: ignore[arg-type]
 
 
 class Forwarding(logging.Handler):

@@ -17,9 +17,16 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
+from cascade.adapters.executors.cluster_worker import End
 from cascade.adapters.executors.turns import Turns
 from cascade.spec.checks import check_seconds
-from cascade.spec.errors import ArgumentError, ExecutorError, RunError, WorkerLostError
+from cascade.spec.errors import (
+    ArgumentError,
+    ExecutorError,
+    RunError,
+    ValueLostError,
+    WorkerLostError,
+)
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
 from cascade.spec.wording import error_text, short
 
@@ -234,9 +241,15 @@ class ClusterExecutor:
 
     def _begun(self, number: int) -> None:
         """A turn with a timeout has begun."""
-        turn = self._active.get(number)
-        if turn is not None and turn.calls[0].on_begin is not None:
-            turn.calls[0].on_begin()
+        turn = self._turn(number)
+        begin = turn.calls[0].on_begin if turn is not None and turn.calls else None
+        if begin is not None:
+            begin()
+
+    def _turn(self, number: int) -> Turn | None:
+        """A turn that has not ended."""
+        with self._lock:  # the cluster may be quicker than the thread that has given it the turn
+            return self._active.get(number)
 
     def _withdrawn(self, turn: Turn) -> None:
         """The cluster gives a turn back."""
@@ -278,12 +291,12 @@ class ClusterExecutor:
         return calls
 
     def _is_over(self, number: int) -> None:
-        """No worker can begin a turn any more, or make it again."""
+        """No worker can begin a turn any more, or will be able to soon."""
         with self._lock:
             self._forgotten.append(number)
-            if len(self._forgotten) < _FORGOTTEN or self._closed:
+            if len(self._forgotten) < 2 * _FORGOTTEN or self._closed:
                 return
-            turns, self._forgotten = self._forgotten, []
+            turns, self._forgotten = self._forgotten[:_FORGOTTEN], self._forgotten[_FORGOTTEN:]
         self._forget(turns)
 
 
@@ -293,6 +306,34 @@ def lost(where: str, several: int, call: RemoteCall) -> WorkerLostError:
     if several > 1:
         during = f"a turn of {several} calls, among them {during}"
     return WorkerLostError(f"the worker {where} has ended during {during}", call.name)
+
+
+def value_lost(name: str, problem: BaseException) -> ValueLostError:
+    """The error of a call that needs a value of task ``name``, which is lost."""
+    error = ValueLostError(
+        f"the value of task '{name}' was lost with its worker, and is not computed again; "
+        "keep_above=None has values come back to the driver",
+        name,
+    )
+    error.__cause__ = problem
+    return error
+
+
+def outcome_of(call: RemoteCall, end: End, handle: Any, results: Sequence[Any]) -> Outcome:
+    """The outcome of a call.
+
+    Args:
+        call: The call.
+        end: What the worker has told.
+        handle: That of its value, if that stays there.
+        results: The results of its turn, if one was too large for a message.
+    """
+    kind, data, steps, links, place, _ = end
+    outcome = Outcome(kind, data, steps, links=links)  # type: ignore[arg-type]
+    if kind == "kept":
+        name = call.links[-1].name if call.links else call.name
+        return outcome._replace(remote=RemoteValue(name, handle))
+    return outcome if place is None else outcome._replace(data=results[place])
 
 
 def _not_taken(problem: Exception, call: RemoteCall) -> Exception:

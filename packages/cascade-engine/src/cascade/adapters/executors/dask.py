@@ -21,10 +21,18 @@ from time import monotonic
 from typing import Any, Final
 from uuid import uuid4
 
-from cascade.adapters.executors.cluster_worker import End, outcome_of
-from cascade.adapters.executors.clusters import KEEP_ABOVE, SECONDS, ClusterExecutor, Turn, lost
+from cascade.adapters.executors.cluster_worker import End
+from cascade.adapters.executors.clusters import (
+    KEEP_ABOVE,
+    SECONDS,
+    ClusterExecutor,
+    Turn,
+    lost,
+    outcome_of,
+    value_lost,
+)
 from cascade.spec.checks import check_count
-from cascade.spec.errors import ExecutorError, ValueLostError
+from cascade.spec.errors import ExecutorError
 from cascade.spec.protocols import Capabilities
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
 from cascade.spec.wording import error_text
@@ -123,7 +131,7 @@ class DaskExecutor(ClusterExecutor):
                 results = await self._client.gather(future, asynchronous=True)
                 found.set_result(results[place])
             except BaseException as problem:
-                found.set_exception(_value_lost(value.name, problem))
+                found.set_exception(value_lost(value.name, problem))
 
         self._in_loop(fetch)
         return found
@@ -167,11 +175,13 @@ class DaskExecutor(ClusterExecutor):
         )
 
     def _sent(self, turn: Turn) -> None:
-        turn.handle.add_done_callback(partial(self._done, turn.number))
+        future = turn.handle
+        if future is not None:  # it has not ended already
+            future.add_done_callback(partial(self._done, turn.number))
 
     def _done(self, number: int, future: Any) -> None:
         """Dask has done with a turn. In a thread of Dask, or in the loop's."""
-        turn = self._active.get(number)
+        turn = self._turn(number)
         if turn is None:
             return
         if future.status != "finished":
@@ -185,7 +195,7 @@ class DaskExecutor(ClusterExecutor):
             return lost(f"{begun.worker} of Dask", several, call)
         if begun is not None:
             (name, *_) = [v.name for v in call.inputs] or [call.name]
-            return _value_lost(name, problem)
+            return value_lost(name, problem)
         if type(problem).__name__ == "KilledWorker":
             return lost(f"{problem.last_worker.address} of Dask", several, call)
         error = ExecutorError(
@@ -224,17 +234,29 @@ class DaskExecutor(ClusterExecutor):
             self._begun(message["turn"])
         elif kind == "ended":
             self._told_end(message["turn"], message["content"])
+        elif kind == "lost":
+            self._told_loss(message["turn"], message["content"])
         elif kind == "logged":
             _log(message["content"])
 
     def _told_end(self, number: int, ends: list[End]) -> None:
-        turn = self._active.get(number)
+        turn = self._turn(number)
         if turn is None:
             return
         if any(end[0] != "kept" and end[4] is not None for end in ends):
             self._in_loop(partial(self._gather, turn, ends))
         else:
             self._settle(turn, self._outcomes(turn, ends))
+            if all(end[0] != "kept" for end in ends):
+                turn.handle = None  # Dask forgets it
+                self._is_over(number)
+
+    def _told_loss(self, number: int, worker: str) -> None:
+        """A worker has ended that has begun a turn, which may have ended before."""
+        turn = self._turn(number)
+        if turn is not None:
+            self._fail(turn, partial(lost, f"{worker} of Dask", len(turn.calls)))
+            self._is_over(number)
 
     async def _gather(self, turn: Turn, ends: list[End]) -> None:
         """Fetch what was too large for a message."""
@@ -248,16 +270,10 @@ class DaskExecutor(ClusterExecutor):
     def _outcomes(
         self, turn: Turn, ends: list[End], results: Sequence[Any] = ()
     ) -> list[tuple[Outcome, float]]:
-        found = []
-        for call, end in zip(turn.calls, ends, strict=True):
-            outcome = outcome_of(end)
-            if outcome.kind == "kept":
-                name = call.links[-1].name if call.links else call.name
-                outcome = outcome._replace(remote=RemoteValue(name, (turn.handle, end[4])))
-            elif end[4] is not None:
-                outcome = outcome._replace(data=results[end[4]])
-            found.append((outcome, end[5]))
-        return found
+        return [
+            (outcome_of(call, end, (turn.handle, end[4]), results), end[5])
+            for call, end in zip(turn.calls, ends, strict=False)
+        ]
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -307,16 +323,6 @@ def _problem(future: Any) -> BaseException:
 
 def _begun_elsewhere(problem: Any) -> Any:
     return problem if type(problem).__name__ == "BegunElsewhereError" else None
-
-
-def _value_lost(name: str, problem: BaseException) -> ValueLostError:
-    error = ValueLostError(
-        f"the value of task '{name}' was lost with its worker, and is not computed again; "
-        "keep_above=None has values come back to the driver",
-        name,
-    )
-    error.__cause__ = problem
-    return error
 
 
 def _log(content: dict[str, Any]) -> None:

@@ -13,28 +13,12 @@ from distributed import get_worker
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from cascade.adapters.executors.begun import Begun
-from cascade.adapters.executors.cluster_worker import ClusterWorker, Forwarding
+from cascade.adapters.executors.cluster_worker import BegunElsewhereError, ClusterWorker, Forwarding
 
 #: The name of the plugin. Another number for another protocol.
 PLUGIN: Final = "cascade-1"
 #: The kinds of messages to the driver.
-BEGUN, ENDED, LOGGED = "begun", "ended", "logged"
-
-
-class BegunElsewhereError(Exception):
-    """A turn was begun before: its worker has ended, and its effects may have happened.
-
-    Args:
-        owner: The executor.
-        turn: The number of the turn.
-        worker: The address of the worker that has begun it; empty if it was withdrawn.
-    """
-
-    def __init__(self, owner: str, turn: int, worker: str) -> None:
-        super().__init__(owner, turn, worker)
-        self.owner = owner
-        self.turn = turn
-        self.worker = worker
+BEGUN, ENDED, LOST, LOGGED = "begun", "ended", "lost", "logged"
 
 
 class _Here(threading.local):
@@ -128,6 +112,11 @@ def plugin() -> SchedulerPlugin:
 
         def forget(self, owner: str, turns: list[int]) -> None:
             registry.forget(owner, turns)
+
+        def remove_worker(self, scheduler: Any, worker: str, **_more: Any) -> None:
+            for owner, turn in registry.begun_by(worker):
+                lost = {"cascade": LOST, "turn": turn, "content": worker}
+                scheduler.log_event(owner, lost)
 
         def remove_client(self, scheduler: Any, client: str) -> None:
             registry.forget_owner(client)
