@@ -21,9 +21,6 @@ from cascade.spec.errors import (
     WorkerLostError,
 )
 
-#: For workers that are killed: another process starts, which takes long on a busy machine.
-kills = pytest.mark.timeout(300)
-
 
 @pytest.fixture(scope="module")
 def dask(dask_cluster):
@@ -54,6 +51,12 @@ def turns(dask, monkeypatch):
 
     monkeypatch.setattr(dask, "_send", sent)
     return given
+
+
+@pytest.fixture
+def two_workers(dask):
+    """Both workers are there. One that was killed starts again, slowly on a busy machine."""
+    dask._client.wait_for_workers(2, timeout=280)
 
 
 def own(path):
@@ -156,7 +159,8 @@ def test_short_calls_share_turns_and_long_ones_do_not(run, turns):
 # -- workers that end -----------------------------------------------------------------------------
 
 
-@kills
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("two_workers")
 def test_a_call_whose_worker_is_killed_is_a_failed_attempt(run, path):
     with pytest.raises(WorkerLostError, match="during a call of task 'dies_once'") as caught:
         run(tasks.dies_once(path))
@@ -164,12 +168,14 @@ def test_a_call_whose_worker_is_killed_is_a_failed_attempt(run, path):
     assert tasks.lines(path) == ["x"]  # Dask itself would have made it again
 
 
-@kills
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("two_workers")
 def test_a_retry_makes_the_next_attempt(run, path):
     assert run(tasks.dies_once(path).with_retry(2)) == 2
 
 
-@kills
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("two_workers")
 def test_calls_that_have_not_begun_are_made_by_another_worker(run, path, tmp_path):
     other = str(tmp_path / "others")
     calls = [tasks.naps(0.01, other) for _ in range(12)]
@@ -181,7 +187,8 @@ def test_calls_that_have_not_begun_are_made_by_another_worker(run, path, tmp_pat
     assert 12 + 1 - len(group.value.exceptions) <= begun <= 12  # those of its turn may be lost
 
 
-@kills
+@pytest.mark.timeout(300)
+@pytest.mark.usefixtures("two_workers")
 def test_a_value_that_was_lost_with_its_worker_is_not_computed_again(run, dask, path):
     @cs.task
     async def kills(path):
