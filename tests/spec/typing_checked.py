@@ -143,7 +143,9 @@ def a_map_is_a_lazy_list() -> None:
     assert_type(add.map(a=[1, 2]), MappedLazyResult[int])
     whole: LazyResult[list[int]] = add.map(a=[1, 2])
     assert_type(fetch.map(url=whole), MappedLazyResult[bytes])
-    add.map([1, 2])  # type: ignore[arg-type]
+    add.map([1, 2])  # type: ignore[call-overload]
+    assert_type(add.map(a=[1, 2], window=3), MappedLazyResult[int])
+    assert_type(add.map(a=[1, 2], fold=add, initial=0), LazyResult[int])
 
 
 def policies_keep_the_type() -> None:

@@ -1,8 +1,38 @@
-"""``import cascade as cs``: every public name of the installed layers.
+"""Task graphs from ordinary functions: ``import cascade as cs``.
 
-Four distributions share this package. cascade-spec alone ships this file; the others add their
-``cascade/<layer>/`` folders. A layer is imported when one of its names is first used. A name of a
-missing layer raises an AttributeError with the package to install.
+A call of a task runs nothing. It gives a lazy value, a node of a graph. ``cs.run`` computes it::
+
+    import cascade as cs
+
+    @cs.task
+    def double(n: int) -> int:
+        return 2 * n
+
+    @cs.task
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    print(cs.run(total(double.map(n=[1, 2, 3]))))  # 12
+
+Tasks:      task, Task, LazyResult, gather, Router, Param, Env, literal, eq, ne, not_, TailCall
+Policies:   Retry, Constraint, Capacities, checkpoint
+Resources:  resource, inject, override_resource
+Running:    run, run_async, Engine, current, emit, Emitted, StreamItem, ProcessExecutor,
+            FuturesExecutor
+Looking:    dry_run, visualize, explain, verify, show_progress, History, LineWriter, EventLogger,
+            LogContext
+Caches:     LRUCache, ByCode, ByArguments, CachePolicy, FileContent, FileExists, digestible,
+            explain_cache
+Durable:    enqueue, enqueue_async, schedule, signal, wait_for, sleep, transaction,
+            idempotency_key, storable, portable
+Elsewhere:  ControlPlane
+Modules:    errors (CascadeError is the base), events, testing
+
+``help(cascade.task)`` describes one of them; ``python -m cascade`` is the command line.
+
+Four distributions share this package, and each is imported when one of its names is first used:
+cascade-spec, cascade-graph, cascade-engine and cascade-observatory. Each installs those before it.
+A name of one that is missing raises an AttributeError with the package to install.
 """
 
 TYPE_CHECKING = False  # type checkers read it as True; importing typing would cost 7 ms
@@ -26,9 +56,13 @@ if TYPE_CHECKING:
     from cascade.runtime.durable.enqueuing import enqueue_async as enqueue_async
     from cascade.runtime.durable.schedules import schedule as schedule
     from cascade.runtime.durable.signals import signal as signal
+    from cascade.runtime.emitting import Emitted as Emitted
+    from cascade.runtime.emitting import StreamItem as StreamItem
+    from cascade.runtime.emitting import emit as emit
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
     from cascade.runtime.limits.rules import Constraint as Constraint
+    from cascade.runtime.log_context import LogContext as LogContext
     from cascade.runtime.loops.tiers import explain as explain
     from cascade.runtime.runners import run as run
     from cascade.runtime.runners import run_async as run_async
@@ -100,10 +134,12 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "runtime.durable.enqueuing": ("enqueue", "enqueue_async"),
         "runtime.durable.schedules": ("schedule",),
         "runtime.durable.signals": ("signal",),
+        "runtime.emitting": ("Emitted", "StreamItem", "emit"),
         "runtime.engine": ("Engine",),
         "runtime.telemetry.history": ("History",),
         "runtime.limits.capacities": ("Capacities",),
         "runtime.limits.rules": ("Constraint",),
+        "runtime.log_context": ("LogContext",),
         "runtime.runners": ("run", "run_async"),
         "runtime.telemetry.lines": ("LineWriter",),
         "runtime.telemetry.logs": ("EventLogger",),

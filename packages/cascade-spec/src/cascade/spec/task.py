@@ -31,7 +31,7 @@ from cascade.spec.declaration_checks import (
 )
 from cascade.spec.declared_policies import CacheOption, RetryOption, declared_by
 from cascade.spec.dropped_calls import dropped_tails, refuse_dropped, refuse_dropped_calls
-from cascade.spec.fallbacks import NOT_GIVEN, Errors, Joins
+from cascade.spec.fallbacks import NOT_GIVEN, Errors, Joins, NotGiven
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
 from cascade.spec.lazy_value import NO_KWARGS, RESOURCES, next_number
@@ -41,10 +41,15 @@ from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.versions import Versioned
+from cascade.spec.windows import windowed
 
+A = TypeVar("A")
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 
+#: The results of a function whose task has the value R.
+Returned: TypeAlias = R | LazyResult[R] | TailCall
 #: The thread of a plain function: see ``task``.
 Mode: TypeAlias = Literal["auto", "blocking", "inline", "process"]
 
@@ -72,6 +77,7 @@ class Task(Operation, Versioned, Generic[P, R]):
 
     structural = False
     is_light = True
+    func: Callable[P, Any]
 
     def __init__(
         self,
@@ -130,7 +136,7 @@ class Task(Operation, Versioned, Generic[P, R]):
 
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
-    @overload
+    @overload  # with lazy values among them; docs/typing.md has ways to check these as well
     def __call__(self, /, *args: Any, **kwargs: Any) -> LazyResult[R]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> LazyResult[R]:
         """Make a node that will call the function; nothing runs yet.
@@ -204,6 +210,10 @@ class Task(Operation, Versioned, Generic[P, R]):
             injected = self._check(args, kwargs)
         return {**kwargs, **injected} if injected else kwargs
 
+    @overload
+    def tail(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload  # some arguments, or lazy ones
+    def tail(self, /, *args: Any, **kwargs: Any) -> R: ...
     def tail(self, /, *args: Any, **kwargs: Any) -> R:
         """Return this from a task to continue as this task, without a stack (rule R5).
 
@@ -231,6 +241,7 @@ class Task(Operation, Versioned, Generic[P, R]):
         tail.target = self
         return tail  # type: ignore[no-any-return]
 
+    @overload
     def map(
         self,
         /,
@@ -238,8 +249,91 @@ class Task(Operation, Versioned, Generic[P, R]):
         return_exceptions: bool = False,
         skipped: Any = NOT_GIVEN,
         catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        fold: Task[..., A],
+        initial: Any = NOT_GIVEN,
         **iterables: Any,
-    ) -> MappedLazyResult[R]:
+    ) -> LazyResult[A]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        fold: Callable[[A, R], A],
+        initial: Any = NOT_GIVEN,
+        **iterables: Any,
+    ) -> LazyResult[A]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: Literal[False] = False,
+        skipped: NotGiven = NOT_GIVEN,
+        catch: None = None,
+        window: int | None = None,
+        **iterables: Any,
+    ) -> MappedLazyResult[R]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool,
+        skipped: NotGiven = NOT_GIVEN,
+        catch: None = None,
+        window: int | None = None,
+        **iterables: Any,
+    ) -> MappedLazyResult[R | Exception]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: Literal[False] = False,
+        skipped: S,
+        catch: None = None,
+        window: int | None = None,
+        **iterables: Any,
+    ) -> MappedLazyResult[R | S]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: Literal[False] = False,
+        skipped: NotGiven = NOT_GIVEN,
+        catch: tuple[Errors, Task[..., S]],
+        window: int | None = None,
+        **iterables: Any,
+    ) -> MappedLazyResult[R | S]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        **iterables: Any,
+    ) -> MappedLazyResult[Any]: ...
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        fold: Callable[..., Any] | None = None,
+        initial: Any = NOT_GIVEN,
+        **iterables: Any,
+    ) -> Any:
         """Call the task once per item, over iterables side by side, as one lazy list (R8).
 
         Args:
@@ -252,6 +346,12 @@ class Task(Operation, Versioned, Generic[P, R]):
             catch: ``(errors, handler)``: for items that fail with one of ``errors``, put that of
                 ``handler`` into the list, as ``LazyResult.catch`` does (M27). Of the three options
                 this comes first, then ``skipped``; ``return_exceptions`` is for what is left.
+            window: Read the iterables item by item, during the run, with at most so many items
+                under way (M29). They may then be async iterators, and endless.
+            fold: A task or a plain function, called with the value so far and that of an item, in
+                the order of the items: the map has its last value in place of a list. A function
+                costs less, and has to be quick. The window is 64 by default.
+            initial: The value that the fold begins with; that of the first item by default.
             iterables: Parameter → iterable, or a lazy value that will be one, all of the same
                 length; ``cs.literal(x)`` is the same for every item. Another map hands over its
                 items one by one (R8). Strings are refused. Iterables are read in step, so an
@@ -266,7 +366,10 @@ class Task(Operation, Versioned, Generic[P, R]):
         if unnamed:
             raise unnamed_in_map(self, unnamed)
         self._refuse_dropped()
-        return mapped(self, iterables, Joins(return_exceptions, skipped, catch))
+        joins = Joins(return_exceptions, skipped, catch)
+        if window is None and fold is None and initial is NOT_GIVEN:
+            return mapped(self, iterables, joins)
+        return windowed(self, iterables, joins, window, fold, initial)
 
     def __get__(self, instance: Any, owner: Any = None) -> Self:
         """The task of an object, ``obj.work``: a BoundTask.
@@ -313,10 +416,14 @@ class Task(Operation, Versioned, Generic[P, R]):
         return injected
 
 
+@overload  # own overloads for lazy values only: from these no checker infers R by the union
+def task(func: Callable[P, Coroutine[Any, Any, LazyResult[R]]], /) -> Task[P, R]: ...
 @overload
-def task(func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+def task(func: Callable[P, Coroutine[Any, Any, Returned[R]]], /) -> Task[P, R]: ...
 @overload
-def task(func: Callable[P, R], /) -> Task[P, R]: ...
+def task(func: Callable[P, LazyResult[R]], /) -> Task[P, R]: ...
+@overload
+def task(func: Callable[P, Returned[R]], /) -> Task[P, R]: ...
 @overload
 def task(
     *,
@@ -420,8 +527,12 @@ class Decorator:
     """The type of ``task(name="…")``: a decorator that keeps the signature."""
 
     @overload
-    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, LazyResult[R]]], /) -> Task[P, R]: ...
     @overload
-    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, Returned[R]]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, LazyResult[R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, Returned[R]], /) -> Task[P, R]: ...
     def __call__(self, func: Any, /) -> Any:
         return Task(func)

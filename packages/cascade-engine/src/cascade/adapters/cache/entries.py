@@ -7,7 +7,7 @@ by all entries with this code; ``explain_cache`` compares them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -51,6 +51,14 @@ class Found(NamedTuple):
     expires: float | None
 
 
+class Got(NamedTuple):
+    """What a hit needs of an entry: its body, its end, and the digest of its value."""
+
+    body: bytes
+    expires: float | None
+    value: bytes | None
+
+
 class Plan(NamedTuple):
     """The entry that a node with this plan key has, until ``expires``."""
 
@@ -72,33 +80,57 @@ class TaskUse(NamedTuple):
     used: float
 
 
+def got(entry: Entry) -> Got:
+    """That part of an entry."""
+    return Got(entry.body, entry.expires, entry.value)
+
+
 class Entries(Protocol):
     """Keeps entries, for any number of threads, and of processes if it is a database.
 
-    Times are seconds since the epoch, by the clock of the caller. Every method is atomic: a crash
-    in ``put`` leaves no entry.
+    Times are seconds since the epoch, by the clock of the caller. A crash leaves whole entries.
     """
 
-    def get(self, key: bytes, now: float) -> tuple[bytes, float | None, bytes | None] | None:
-        """The body of an entry that has not expired, its end, and the digest of its value.
+    def get(self, key: bytes, now: float) -> Got | None:
+        """An entry that has not expired. Notes its use, within a minute."""
 
-        Notes its use, now or a little later.
-        """
+    def get_all(self, keys: Collection[bytes], now: float) -> Iterable[tuple[bytes, Got]]:
+        """The same for many, those that are written; in any order."""
 
     def put(self, entry: Entry, components: Callable[[], str]) -> None:
-        """Keep an entry, in place of an earlier one; and the components of its code."""
+        """Keep an entry, in place of an earlier one; and the components of its code.
+
+        This process finds it at once, others a moment later, or after ``flush``. An entry that
+        cannot be written is told to the logger ``cascade.cache``, and is none.
+        """
 
     def remove(self, key: bytes) -> None:
         """Forget an entry."""
+
+    def claim(self, key: bytes, wake: Callable[[], object]) -> bool:
+        """Whether the caller is to compute the value of an entry, and then to call ``leave``.
+
+        Otherwise another run or process does, and ``wake`` is called, once and from any thread,
+        when that may be over: then the entry is there, or it may be claimed.
+        """
+
+    def leave(self, key: bytes) -> None:
+        """Let others claim an entry. They find it first, if it was put."""
 
     def plans(self, plans: Collection[bytes], now: float) -> Mapping[bytes, Plan]:
         """The plans that lead to entries, and have not expired."""
 
     def keep_plans(self, plans: Sequence[Plan]) -> None:
-        """Keep plans, in place of earlier ones."""
+        """Keep plans, in place of earlier ones; written as entries are."""
+
+    def file_digest(self, name: bytes, state: str) -> bytes | None:
+        """What ``keep_file`` has kept for a file in this state."""
+
+    def keep_file(self, name: bytes, state: str, digest: bytes) -> None:
+        """Remember the digest of a file; written as entries are."""
 
     def flush(self) -> None:
-        """Write down what is only in memory: when entries were used."""
+        """Write everything that is only in memory, also when entries were used."""
 
     def evict(self, size: int) -> int:
         """Remove the entries that were not used for the longest time, until ``size`` bytes are

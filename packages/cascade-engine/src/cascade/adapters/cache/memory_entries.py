@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-from cascade.adapters.cache.entries import Entry, Found, Plan, TaskUse
+from cascade.adapters.cache.claims import Claims, Wake
+from cascade.adapters.cache.entries import Entry, Found, Got, Plan, TaskUse, got
 
 
 class MemoryEntries:
@@ -17,18 +18,25 @@ class MemoryEntries:
         self._entries: dict[bytes, tuple[Entry, float]] = {}
         self._plans: dict[bytes, Plan] = {}
         self._components: dict[str, str] = {}
+        self._claims = Claims()
 
     def __repr__(self) -> str:
         return "a cache in memory"
 
-    def get(self, key: bytes, now: float) -> tuple[bytes, float | None, bytes | None] | None:
+    def get_all(self, keys: Collection[bytes], now: float) -> Iterator[tuple[bytes, Got]]:
+        for key in keys:
+            found = self.get(key, now)
+            if found is not None:
+                yield key, found
+
+    def get(self, key: bytes, now: float) -> Got | None:
         with self._lock:
             entry, _ = self._entries.get(key, (None, 0.0))
             if entry is None or _is_over(entry.expires, now):
                 return None
             del self._entries[key]
             self._entries[key] = entry, now
-            return entry.body, entry.expires, entry.value
+            return got(entry)
 
     def put(self, entry: Entry, components: Callable[[], str]) -> None:
         with self._lock:
@@ -36,6 +44,12 @@ class MemoryEntries:
             self._entries[entry.key] = entry, entry.computed
             if entry.code not in self._components:
                 self._components[entry.code] = components()
+
+    def claim(self, key: bytes, wake: Wake) -> bool:
+        return self._claims.take(key, wake)
+
+    def leave(self, key: bytes) -> None:
+        self._claims.leave(key)
 
     def remove(self, key: bytes) -> None:
         with self._lock:
@@ -50,8 +64,14 @@ class MemoryEntries:
         with self._lock:
             self._plans.update({p.plan: p for p in plans if p.key in self._entries})
 
+    def file_digest(self, name: bytes, state: str) -> None:
+        """The process remembers files by itself."""
+
+    def keep_file(self, name: bytes, state: str, digest: bytes) -> None:
+        """The process remembers files by itself."""
+
     def flush(self) -> None:
-        pass
+        """Nothing is written."""
 
     def evict(self, size: int) -> int:
         with self._lock:
@@ -103,7 +123,7 @@ class MemoryEntries:
             return self._components.get(code)
 
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
     def _forget(self, keys: Collection[bytes]) -> None:
         for key in keys:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final, NamedTuple
 
 from cascade.spec.map_items import Item
+
+#: Most names of holders in a line.
+_NAMED: Final = 5
 
 
 class Waiting(NamedTuple):
@@ -15,8 +21,9 @@ class Waiting(NamedTuple):
     #: ``LazyResult.number`` of the node; 0 if there is none.
     node: int
     #: ``"inputs"``, ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``,
-    #: ``"signal approval"``, ``"sleep until 2026-11-30 12:30:00 UTC"``, or the limit: ``"capacity
-    #: gpu"``, ``"pause global"``, ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
+    #: ``"signal approval"``, ``"sleep until 2026-11-30 12:30:00 UTC"``, ``"equal call of another
+    #: run"`` (of a cached task), or the limit: ``"capacity gpu"``, ``"pause global"``,
+    #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
     reason: str
     #: Names of the inputs, or of the tasks that hold the limit or the threads.
     holders: tuple[str, ...] = ()
@@ -27,3 +34,20 @@ class Waiting(NamedTuple):
     since: float | None = None
     #: Its place in a map, if it is an item of one.
     item: Item | None = None
+
+
+def held_by(holders: Iterable[str]) -> str:
+    """The holders of what a node waits for, each name once; empty if there are none.
+
+    >>> held_by(["fetch", "fetch", "train"])
+    ', held by fetch × 2, train'
+    """
+    counts = Counter(holders)
+    if not counts:
+        return ""
+    named = [
+        f"{name} × {count:,}" if count > 1 else name
+        for name, count in islice(counts.items(), _NAMED)
+    ]
+    more = f" and {len(counts) - _NAMED} more" if len(counts) > _NAMED else ""
+    return f", held by {', '.join(named)}{more}"

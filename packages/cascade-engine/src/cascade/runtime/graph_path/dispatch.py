@@ -142,6 +142,7 @@ class Dispatch:
             or (delays is not None and delays.any)
             or self._run.admissions.permits
             or (self._run.journal is not None and self._parts.commits.held)
+            or ((equal := self._parts.made("cache_waits")) is not None and equal.any)
             or (waits is not None and waits.busy)
             or ((held := self._parts.made("held_calls")) is not None and held.busy)
             or getattr(self._remote, "busy", False)
@@ -349,10 +350,16 @@ class Dispatch:
         if self.lanes is not None:
             self.lanes.idle()
 
-    def released(self) -> None:
-        """Go on with items that have waited for a commit. In the loop's thread."""
+    def released(self, pumps: bool = False) -> None:
+        """Go on with items that have waited for a commit. In the loop's thread.
+
+        Args:
+            pumps: Begin those of the loop's lane here, and not in another turn of the loop.
+        """
         if self.workers is not None:
             self.workers.wake()
+        if pumps:
+            self._run.context.copy().run(self._pump)
         if not self.busy:
             self.idle()
 

@@ -21,9 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from cascade.graph.wiring import Wiring, wire
+from cascade.graph.wiring import Wiring
 from cascade.runtime.execution.carried_errors import carried
 from cascade.runtime.execution.early_calls import EarlyCall
 from cascade.runtime.execution.waiting import Waiting
@@ -39,7 +39,9 @@ from cascade.runtime.graph_path.lanes.held_jobs import HeldJobs
 from cascade.runtime.graph_path.lanes.pump import Pump
 from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
 from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
+from cascade.runtime.graph_path.lanes.wrapping import Wrapping
 from cascade.runtime.graph_path.locating import locate
+from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaits
 from cascade.runtime.graph_path.node_rules.caching import Caches
 from cascade.runtime.graph_path.node_rules.chains import Chains
 from cascade.runtime.graph_path.node_rules.commits import Commits
@@ -51,7 +53,7 @@ from cascade.runtime.graph_path.node_rules.pruning import Pruning
 from cascade.runtime.graph_path.node_rules.waits import Waits
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.queues.stages import Stages
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Rare, RunParts
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
 from cascade.runtime.graph_path.small_runs.shared_runs import short_run
@@ -115,6 +117,7 @@ def _staying(parts: RunParts) -> Any:
 #: Makers of the parts that a run makes when they are first used.
 _MAKERS = {
     "before_call": BeforeCall,
+    "cache_waits": CacheWaits,
     "caches": Caches,
     "chains": Chains,
     "commits": Commits,
@@ -136,7 +139,20 @@ _MAKERS = {
     "staying": _staying,
     "timed_calls": TimedCalls,
     "waits": Waits,
+    "wrapping": Wrapping,
 }
+
+#: The parts that have something to close at the end of a run, if they were used.
+_CLOSED: Final[tuple[Rare, ...]] = (
+    "driver",
+    "pump",
+    "waits",
+    "cache_waits",
+    "commits",
+    "remote_lane",
+    "pruning",
+    "caches",
+)
 
 
 class GraphRun:
@@ -184,13 +200,12 @@ class GraphRun:
         """
         self._run.watch_waits(self._lacking)
         self._run.locate = partial(locate, self._parts)
+        self._run.inside = self._parts
         journal = self._run.journal
-        if journal is not None:
-            wiring = self._parts.commits.wire(target)
-        elif begun is None and lone is None and self._run.record is None:
+        if begun is None and lone is None and not self._run.is_recorded:
             wiring = self._wired(target)
         else:
-            wiring = wire(target)
+            wiring = self._nodes.wire(target)
         self._run.check(wiring.special)
         try:
             if lone is None:
@@ -218,7 +233,7 @@ class GraphRun:
 
     def _wired(self, target: LazyResult[Any]) -> Wiring:
         """The graph of ``target``, without what caches know before it runs."""
-        policies = target._policies
+        policies, wire = target._policies, self._nodes.wire
         pruned = None
         if policies is not None and policies.calls.cache is not None:
             pruned = self._parts.pruning.pruned(target)
@@ -232,13 +247,7 @@ class GraphRun:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""
         if self._run.journal is not None:
             self._run.journal.end()
-        driver = self._parts.made("driver")
-        if driver is not None:
-            driver.close()
-        pump = self._parts.made("pump")
-        if pump is not None:
-            pump.close()
-        for name in ("waits", "commits", "remote_lane", "pruning"):
+        for name in _CLOSED:
             part = self._parts.made(name)
             if part is not None:
                 part.close()

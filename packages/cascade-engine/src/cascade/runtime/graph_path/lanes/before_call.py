@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.semantics.outcomes import Failed, Missing, fallback_for
 from cascade.spec.blueprint import Literal
@@ -14,7 +14,7 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.repeatable import check_values
 
 
-class BeforeCall:
+class BeforeCall(Part):
     """Begins the nodes of one run, in either lane: conditions, inputs, amounts, the cache (R10).
 
     Args:
@@ -22,11 +22,7 @@ class BeforeCall:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._reports = parts.reports
-        self._end = parts.end
-        self._nodes = parts.nodes
+        super().__init__(parts)
         #: The values that are elsewhere, if values may stay there.
         self._staying = parts.staying if parts.run.elsewhere.keeps else None
 
@@ -49,8 +45,12 @@ class BeforeCall:
             work.take_inputs()
         amounts = work.amounts() if node._amounts else {}
         segment.let_go_inputs(node)
-        if work.policies.cache is not None and self._finds(work):
+        if work.policies.cache is not None and self._finds(work, amounts):
             return None
+        return self.admitted(work, amounts)
+
+    def admitted(self, work: Work, amounts: Mapping[str, Any]) -> Work | None:
+        """The same for a node whose value is in no cache."""
         if self._reports.wanted:
             self._reports.started(work)
         if work.policies.repeats and not self._may_repeat(work):
@@ -92,10 +92,10 @@ class BeforeCall:
             return False
         return True
 
-    def _finds(self, work: Work) -> bool:
+    def _finds(self, work: Work, amounts: Mapping[str, Any]) -> bool:
         """Whether the value comes from elsewhere, or the cache has failed."""
         try:
-            return self._parts.caches.finds(work)
+            return self._parts.caches.finds(work, amounts)
         except BaseException as error:
             if self._reports.wanted:
                 self._reports.started(work)

@@ -11,14 +11,18 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
 from cascade.runtime.attempts import timed_out
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.elsewhere.executors import refuse_resource
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.execution.taken_once import TakenOnce
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import PENDING, Raised, Work
+from cascade.runtime.limits.admission import needs_permit
+from cascade.runtime.middleware import Layers
 from cascade.spec.blueprint import TailCall
 from cascade.spec.culprits import unsendable, unsendable_call
 from cascade.spec.errors import TaskTimeoutError
@@ -34,39 +38,54 @@ from cascade.spec.wire_errors import loads_error
 SPINS: Final = 0.1
 
 
-class Flight:
+class Flight(TakenOnce):
     """A call under way.
 
     Attributes:
         work: The work whose call it is.
         call: The call.
+        layers, context: The middlewares around it, and their context; None without middlewares.
         timer: Ends it in time.
         late: Done when the call ends, if that was given up.
         land: Lets virtual time go on.
         links: The nodes whose calls follow there.
     """
 
-    __slots__ = ("_open", "call", "land", "late", "links", "timer", "work")
+    __slots__ = ("call", "context", "land", "late", "layers", "links", "timer", "work")
 
     def __init__(self, work: Work) -> None:
+        super().__init__()
         self.work = work
         self.call: RemoteCall
         self.timer: asyncio.TimerHandle | None = None
         self.late: Future[None] | None = None
         self.land: Callable[[], object] | None = None
         self.links: Sequence[LazyResult[Any]] = ()
-        self._open = [None]
+        self.layers: Layers | None = None
+        self.context: Context | None = None
 
-    def take(self) -> bool:
-        """Decide what becomes of the call; True for the first caller only."""
+    def settle(self) -> None:
+        """Let the middlewares have the outcome that the work was handed, and change it."""
+        layers, context, work = self.layers, self.context, self.work
+        if layers is None or context is None:
+            return
+        if type(work.handed) is Raised:
+            layers.fail(work.handed.error, work.operation.func)
+        else:
+            layers.value = work.handed
         try:
-            self._open.pop()  # atomic
-        except IndexError:
-            return False
-        return True
+            work.handed = context.run(layers.left)
+        except BaseException as error:
+            work.handed = Raised(error)
+
+    def drop(self) -> None:
+        """End the middlewares of a call without an outcome, and forget them."""
+        if self.layers is not None and self.context is not None:
+            self.context.run(self.layers.drop)
+        self.layers = self.context = None
 
 
-class RemoteLane:
+class RemoteLane(Part):
     """The remote calls of one run.
 
     Args:
@@ -74,18 +93,17 @@ class RemoteLane:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._executor = parts.run.elsewhere.executor
         #: The calls whose outcome is awaited.
         self._flights: dict[Flight, None] = {}
         #: How many calls have ended; changes after the work that they leave to the workers.
         self.landings = 0
         self._flush_planned = self._wake_planned = False
-        #: What stays there; None if nothing may, because the driver keeps or records each value.
+        #: What stays there; None if nothing may, because something here sees each value.
         self._staying = None
-        if self._run.elsewhere.keeps and self._run.record is None and self._run.journal is None:
+        sees = (self._run.record, self._run.journal, self._run.middleware)
+        if self._run.elsewhere.keeps and sees == (None, None, None):
             self._staying = parts.staying
         #: What the executor allocates itself, after the first call that takes a capacity.
         self._places: Mapping[str, float] | None = None
@@ -98,11 +116,12 @@ class RemoteLane:
         """Whether a call is under way."""
         return bool(self._flights)
 
-    def begin(self, work: Work) -> Any:
+    def begin(self, work: Work, left: object) -> Any:
         """Have the call of ``work`` made. The slow lane goes on with the result, later.
 
         Returns:
-            PENDING; or the result, if the call was made together with the one before it.
+            ``left``; or the value, if a middleware gives one without the call, or the call was made
+            together with the one before it.
 
         Raises:
             BaseException: It has raised this, in that case.
@@ -113,7 +132,19 @@ class RemoteLane:
         if self._ahead and work.node in self._ahead:
             return self._taken(work, self._ahead.pop(work.node))
         flight = Flight(work)
-        flight.call = call = self._packed(flight)
+        args, kwargs = work.args, work.kwargs
+        if self._run.middleware is not None:
+            wrapping = self._parts.wrapping
+            flight.context = context = self._run.context.copy()
+            made, flight.layers = context.run(wrapping.entered, work, args, kwargs)
+            if not flight.layers.goes_on:
+                return context.run(flight.layers.left)
+            args, kwargs = made.args, made.kwargs
+        try:
+            flight.call = call = self._packed(flight, args, kwargs)
+        except BaseException:
+            flight.drop()
+            raise
         loop = self._run.loop
         if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
             flight.land = loop.hold(call.name)
@@ -129,15 +160,15 @@ class RemoteLane:
         elif not self._flush_planned:  # more calls may go along, but not wait for a long one here
             self._flush_planned = True
             self._run.call_in_loop(self._flush)
-        return PENDING
+        return left
 
-    def _packed(self, flight: Flight) -> RemoteCall:
+    def _packed(self, flight: Flight, args: Sequence[Any], kwargs: dict[str, Any]) -> RemoteCall:
         work = flight.work
         policies = work.policies
         task: Any = work.operation
         if not isinstance(task, Task):
             task = task.task  # that of an instruction
-        for value in (*work.args, *work.kwargs.values()):
+        for value in (*args, *kwargs.values()):
             if type(value) is Inject:
                 refuse_resource(task, value)
         try:
@@ -146,9 +177,9 @@ class RemoteLane:
             raise unsendable(f"task '{task.name}'", task, error) from None
         with collected_inputs() as inputs:
             try:
-                arguments = dumps_call(work.args, work.kwargs)
+                arguments = dumps_call(args, kwargs)
             except Exception as error:
-                raise unsendable_call(task, work.args, work.kwargs, error) from None
+                raise unsendable_call(task, args, kwargs, error) from None
             links: Sequence[Link] = ()
             if self._staying is not None and not policies.timeout:
                 links, flight.links = self._staying.links(work)
@@ -185,11 +216,11 @@ class RemoteLane:
         run, policies = self._run, work.policies
         return isinstance(work.operation, Task) and not (
             policies.needs_attempts
-            or policies.capacities
             or run.journal is not None
+            or run.middleware is not None
             or run.steps.limit is not None
             or run.max_rounds is not None
-            or (run.constraints.any and run.governs(work.operation, policies))
+            or needs_permit(run.constraints, work.operation, policies)
         )
 
     def _flush(self) -> None:
@@ -222,6 +253,7 @@ class RemoteLane:
             if away:  # arguments that the next call keeps
                 self._staying.fetch(away, partial(self._fetched, flight, away))
                 return
+        flight.settle()
         self._go_on(flight)
 
     def _fetched(
@@ -281,7 +313,7 @@ class RemoteLane:
         """Have a worker go on with the work of a call that has ended. In any thread."""
         work, dispatch = flight.work, self._dispatch
         if self._parts.end.stopping:
-            dispatch.limit_waits.left(work)
+            dispatch.limit_waits.release(work)
         else:
             dispatch.pool.push((work.segment, work))
         self._landed(flight)
@@ -297,6 +329,7 @@ class RemoteLane:
         self.landings += 1
         self._flights.pop(flight, None)
         self._run.calls.pop(flight.call, None)
+        flight.drop()
         if flight.late is None:  # otherwise a cycle, which needs the collector
             flight.call.on_end = flight.call.on_begin = _nothing
         if flight.land is not None:
@@ -328,6 +361,7 @@ class RemoteLane:
             return
         work = flight.work
         work.handed = Raised(self._overran(work, timeout))
+        flight.settle()
         self._leave(flight)
         self._go_on(flight)
 
@@ -342,9 +376,9 @@ class RemoteLane:
         work, stops = flight.work, self._executor.capabilities.stops
         late = flight.late = Future()
         if self._executor.cancel_call(flight.call, stop=stops):
-            self._dispatch.limit_waits.left(work)
+            self._dispatch.limit_waits.release(work)
             return
-        self._dispatch.limit_waits.left_after(work, late)
+        self._dispatch.limit_waits.release_after(work, late)
         if not stops:
             self._run.give_up(late, flight.call.name, work.source)
 
@@ -354,7 +388,7 @@ class RemoteLane:
         """Withdraw calls that have not begun, and wait for the others. In the loop's thread."""
         for flight in list(self._flights):
             if self._executor.cancel_call(flight.call) and flight.take():
-                self._dispatch.limit_waits.left(flight.work)
+                self._dispatch.limit_waits.release(flight.work)
                 self._landed(flight)
         if self._flights:
             self._quiet = self._run.loop.create_future()

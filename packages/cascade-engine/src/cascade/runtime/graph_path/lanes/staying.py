@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import users_of
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Address, Item, Segment, Shares, Work
 from cascade.spec.blueprint import Literal
 from cascade.spec.containers import GATHER
@@ -34,7 +34,7 @@ _MOST_SECONDS: Final = 0.05
 _CONTAINERS: Final = frozenset({list, tuple, dict})
 
 
-class Staying:
+class Staying(Part):
     """The values of one run that are elsewhere.
 
     Args:
@@ -42,10 +42,7 @@ class Staying:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._executor = cast("KeepingExecutor", parts.run.elsewhere.executor)
         #: How many nodes wait for values to be fetched.
         self.fetching = 0

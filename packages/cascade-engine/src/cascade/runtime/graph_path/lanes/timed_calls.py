@@ -7,19 +7,21 @@ event loop that finds it late race for it, once, and the loser leaves without to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
 
 from cascade.runtime.execution.carried_errors import overran
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.execution.taken_once import TakenOnce
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Work
 
 #: The result of a call that was given up: another thread has its work by now.
 GIVEN_UP: Final = object()
 
 
-class _Timed:
+class _Timed(TakenOnce):
     """A call under way.
 
     Attributes:
@@ -28,22 +30,14 @@ class _Timed:
         due: The time at which it has to end.
     """
 
-    __slots__ = ("_open", "cell", "due", "work")
+    __slots__ = ("cell", "due", "work")
 
     def __init__(self, work: Work, cell: list[Any], due: float) -> None:
+        super().__init__()
         self.work, self.cell, self.due = work, cell, due
-        self._open = [None]
-
-    def take(self) -> bool:
-        """Decide what becomes of the call; True for the first caller only."""
-        try:
-            self._open.pop()  # atomic
-        except IndexError:
-            return False
-        return True
 
 
-class TimedCalls:
+class TimedCalls(Part):
     """The plain calls of one run that have to end in time.
 
     Args:
@@ -51,16 +45,14 @@ class TimedCalls:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._time = self._run.loop.time
         #: Thread → its call.
         self._active: dict[int, _Timed] = {}
         self._dispatch.at_look(self._look)
 
-    def call(self, context: Context, work: Work, timeout: float) -> Any:
-        """Make the call of ``work`` in ``context``, in a worker's thread.
+    def call(self, context: Context, work: Work, func: Callable[..., Any], timeout: float) -> Any:
+        """Make the call of ``work`` by ``func`` in ``context``, in a worker's thread.
 
         GIVEN_UP if it took too long; then the caller must leave at once, and leave ``work`` alone.
         """
@@ -68,7 +60,7 @@ class TimedCalls:
         timed = _Timed(work, self._dispatch.pool.cell(), self._time() + timeout)
         self._active[me] = timed
         try:
-            value = context.run(work.operation.func, *work.args, **work.kwargs)
+            value = context.run(func, *work.args, **work.kwargs)
         except BaseException:
             if self._ends(me, timed):
                 raise
@@ -97,9 +89,9 @@ class TimedCalls:
         assert timeout is not None
         call = dispatch.pool.give_up(thread, timed.cell)
         if call is None:  # it has just ended
-            dispatch.limit_waits.left(work)
+            dispatch.limit_waits.release(work)
         else:
-            dispatch.limit_waits.left_after(work, call)
+            dispatch.limit_waits.release_after(work, call)
             self._run.give_up(call, name, work.source)
         error = overran(name, timeout)
         try:

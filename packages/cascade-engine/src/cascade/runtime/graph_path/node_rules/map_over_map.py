@@ -8,8 +8,7 @@ from typing import Any
 
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import Wiring, users_of, wire
-from cascade.runtime.graph_path.node_rules.paths_to_target import path_to_target
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import (
     Address,
     Handed,
@@ -17,14 +16,14 @@ from cascade.runtime.graph_path.segments import (
     Taker,
     Work,
 )
-from cascade.runtime.semantics.outcomes import Missing, worst
+from cascade.runtime.semantics.outcomes import Failed, Missing, worst
 from cascade.spec.lazy_types import LazyResult, gathered
 
 #: The items of columns, which outer maps take over.
 _Items = Mapping["LazyResult[Any]", Sequence["LazyResult[Any]"]]
 
 
-class MapOverMap:
+class MapOverMap(Part):
     """Hands over the items of maps to maps of one run. ``streams`` explains the two ways.
 
     Args:
@@ -32,13 +31,8 @@ class MapOverMap:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._reports = parts.reports
-        self._nodes = parts.nodes
+        super().__init__(parts)
         self._streams = parts.nodes.streams
-        self._dispatch = parts.dispatch
 
     def has_takers(self, work: Work) -> bool:
         """Whether other maps take over the items of a map, or may do so later."""
@@ -156,10 +150,13 @@ class MapOverMap:
     def _end_without_items(self, work: Work, items: _Items, why: Missing | Exception) -> None:
         """Settle an outer map that makes no items, when those of its columns have ended."""
         segment, outer = work.segment, work.node
-        is_last = self._run.fail_fast and not path_to_target(segment, outer).catches
-        if is_last and isinstance(why, Exception):
-            self._parts.failures.fail(why, work)
-            return
+        if isinstance(why, Exception):
+            failed = Failed(work.operation.name, why)
+            with self._lock:
+                is_last = self._parts.missing_inputs.would_end_run(segment, outer, failed)
+            if is_last:
+                self._parts.failures.fail(why, work)
+                return
 
         def go_on(values: Any) -> None:
             if isinstance(why, Exception):
