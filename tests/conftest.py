@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 from tests.services import Mosquitto, Postgres, running_mosquitto, running_postgres
 
 import cascade
+
+if TYPE_CHECKING:
+    from tests.engine.durable.nursery import Nursery
 
 # What each folder needs. A path given on the command line is collected all the same, so that an
 # environment that has lost its own layer fails instead of testing nothing.
@@ -138,6 +142,16 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server that all tests of a process share."""
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Nursery]":
+    """Starts processes that have imported the engine already."""
+    from tests.engine.durable.nursery import Nursery
+
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """Fixtures of the tests of durable runs."""
 
-import sys
 from collections.abc import Iterator
 
 import pytest
 from tests.engine.durable import tasks
-from tests.engine.durable.nursery import Nursery
 
 from cascade.adapters.stores import open_store
 from cascade.spec.run_store import RunStore
@@ -24,13 +22,3 @@ def store() -> Iterator[RunStore]:
     store = open_store("memory:")
     yield store
     store.close()
-
-
-@pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Starts processes."""
-    if sys.platform == "win32":
-        pytest.skip("processes are forked and killed, which Windows does not have")
-    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
-    yield nursery
-    nursery.close()
