@@ -17,7 +17,12 @@ def name_of(page: Path) -> str:
 
 def prose(page: Path) -> str:
     """The page without its fenced blocks."""
-    return _FENCED.sub("", page.read_text(encoding="utf-8"))
+    return prose_of(page.read_text(encoding="utf-8"))
+
+
+def prose_of(text: str) -> str:
+    """The text of a page without its fenced blocks."""
+    return _FENCED.sub("", text)
 
 
 def sections(page: Path) -> dict[str, str]:

@@ -71,6 +71,26 @@ def test_the_readme_has_an_example_of_each_path_with_its_output() -> None:
     assert any("use_vm=True" in text for _, text, _ in _blocks(ROOT / "README.md"))
 
 
+def test_the_readme_in_chinese_has_the_same_examples_commands_links_and_figures() -> None:
+    english, chinese = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")
+    )
+    fenced = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    assert fenced.findall(chinese) == fenced.findall(english)
+    quotes = re.compile(r"^\[[\w-]+\]: .*$", re.MULTILINE)
+    assert quotes.findall(chinese) == quotes.findall(english)
+    names = re.compile(r"\[(\d[^][]*)\]\[([\w-]+)\]")
+    figures = [
+        [(re.findall(r"[\d.]+", figure), name) for figure, name in names.findall(text)]
+        for text in (english, chinese)
+    ]
+    assert figures[0] == figures[1] != []
+    others = {"README.md", "README.zh-CN.md"}
+    assert {*_LINK.findall(chinese)} - others == {*_LINK.findall(english)} - others
+    assert re.findall(r"^#+ ", chinese, re.MULTILINE) == re.findall(r"^#+ ", english, re.MULTILINE)
+    assert len(english.splitlines()) <= 200
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
     for link in _LINK.findall(prose(page)):
