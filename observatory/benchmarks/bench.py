@@ -26,11 +26,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cascade.observatory.benchmarks.environment import environment
 from cascade.observatory.benchmarks.findings import Document, read, target_cells
 from cascade.observatory.benchmarks.pages import write_page
 from cascade.observatory.benchmarks.program import FOLDER, add_rounds, check_sizes, introduce
 from cascade.observatory.benchmarks.suites import SUITES, Suite, part_of, suites_named
-from cascade.observatory.benchmarks.surroundings import surroundings
 from cascade.observatory.benchmarks.tables import Table
 from cascade.observatory.command_line import INTERRUPTED, Parser, start
 
@@ -99,7 +99,7 @@ def check(options: Namespace) -> None:
 def work(options: Namespace) -> int:
     """Run the suites, print all targets, write the report; the exit status."""
     console = Console(highlight=False)
-    where = surroundings(HERE)
+    where = environment(HERE)
     introduce(console, where)
     done: list[Document] = []
     failures: dict[str, str] = {}

@@ -31,7 +31,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cascade.observatory.agents.kuramoto import theoretical_order
-from cascade.observatory.benchmarks.surroundings import surroundings
+from cascade.observatory.benchmarks.environment import environment
 from cascade.observatory.benchmarks.tables import Table
 from cascade.observatory.command_line import Parser, start
 from cascade.observatory.experiments.synchrony import (
@@ -118,7 +118,7 @@ def write(points: Sequence[Point], found: Sequence[Meeting], chosen: Namespace) 
         "pairs as predicted": f"{agreeing(found)} of {len(found)}",
     }
     document = {
-        **surroundings(HERE),
+        **environment(HERE),
         **{name: getattr(chosen, name) for name in ("oscillators", "draws", "seed")},
         "width": WIDTH,
         "points": [asdict(p) for p in points],

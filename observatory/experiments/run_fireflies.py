@@ -30,7 +30,7 @@ from rich.table import Table
 
 from cascade.observatory.agents.swarm import SYNCHRONOUS, Settings
 from cascade.observatory.agents.topology import NAMES
-from cascade.observatory.benchmarks.surroundings import surroundings
+from cascade.observatory.benchmarks.environment import environment
 from cascade.observatory.command_line import Parser, start
 from cascade.observatory.experiments.field import Field, engine_with, write_line, write_picture
 from cascade.observatory.pictures.fireflies import render_field, told
@@ -46,7 +46,7 @@ LEAD = (
 def lines_in(chosen: Namespace) -> Iterator[TextIO]:
     """``fireflies.jsonl``, with its first line."""
     with (chosen.out / "fireflies.jsonl").open("w", encoding="utf-8") as lines:
-        write_line(lines, settings=asdict(chosen.settings), **surroundings(HERE))
+        write_line(lines, settings=asdict(chosen.settings), **environment(HERE))
         yield lines
 
 

@@ -343,6 +343,8 @@ def _not_possible(error: BaseException, evaluator: naive.Naive) -> Iterable[str]
         yield f"its error is none of the possible ones (M13), which are {possible}"
 
 
+#: Resources with the scope "task".
+OF_ATTEMPTS = frozenset({"cursor", "ledger", "session"})
 #: Events that may come before anything runs, or instead of running a returned graph.
 _REFUSALS = CycleError, ParameterError, ResourceNotFoundError
 
@@ -355,9 +357,10 @@ def _other_effects(
     if not expected.effects - optional <= outcome.effects <= expected.effects:
         yield "other effects"
     opened = outcome.opened.copy()
-    if changed and opened["cursor"]:
+    if changed:
         # An attempt whose limits change before its call begins opens its own resources again.
-        opened["cursor"] = min(opened["cursor"], expected.opened["cursor"])
+        for name in OF_ATTEMPTS & opened.keys():
+            opened[name] = min(opened[name], expected.opened[name])
     if not optional and opened != expected.opened:
         yield f"opened {dict(outcome.opened)} instead of {dict(expected.opened)} (R9)"
 

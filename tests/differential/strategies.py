@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections import OrderedDict, defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -309,7 +309,10 @@ def _handlers(draw: Any, profile: Profile, depth: int, met: int, inner: Any) -> 
     if kind == "error":
         return Handler(kinds, is_given=False)
     signatures = st.sampled_from(["any", "some", "full", "file"])
-    return Handler(kinds, task=draw(_jobs(profile, depth, met, signatures)))
+    job = draw(_jobs(profile, depth, met, signatures))
+    if job.tries is not None:  # a handler is called without policies but those of its declaration
+        job = replace(job, tries=replace(job.tries, declared=True))
+    return Handler(kinds, task=job)
 
 
 @functools.cache

@@ -144,3 +144,15 @@ def test_a_comparison_with_a_derived_kind_of_node(turned: bool):
     derived = OrElse(Call(Job("any", None, Give(Const([])))), Const(1))
     operands = (derived, call) if turned else (call, derived)
     hold(Program((), (), Operator("<", operands)))
+
+
+def test_limits_that_change_while_an_attempt_opens_its_own_resources():
+    """R10: it closes them again and asks the limits, so they may be opened more than once."""
+    slower = (
+        Change(2, "global", None, None),
+        Change(0, "task:*.1", "pause", 0.002),
+        Change(0, "task:t*", "rate_limit", "20000/s"),
+        Change(2, "task:t*", "rate_limit", "1000000/s"),
+    )
+    for _ in range(4):
+        hold(Program((), (), Call(Job("session", 0, Pack()))), slower)

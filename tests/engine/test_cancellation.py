@@ -16,7 +16,7 @@ from tests.engine.points import Cancel, in_loop
 
 import cascade as cs
 from cascade.adapters.executors.inline import InlineExecutor
-from cascade.runtime.graph_path.threads.load import LOOK_EVERY
+from cascade.runtime.graph_path.workers.load import LOOK_EVERY
 
 #: No run of these has more points.
 ENOUGH = 5000

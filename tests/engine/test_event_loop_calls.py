@@ -1,11 +1,11 @@
-"""LoopCalls: one wake-up of the loop for many calls; Patience: which targets are worth a wait."""
+"""EventLoopCalls: one wake-up of the loop for many calls; Patience: targets worth a wait."""
 
 import threading
 
 import pytest
 
 import cascade as cs
-from cascade.runtime.execution.event_loop_calls import LoopCalls, Patience
+from cascade.runtime.execution.event_loop_calls import EventLoopCalls, Patience
 
 
 class FakeLoop:
@@ -30,7 +30,7 @@ def loop():
 
 @pytest.fixture
 def calls(loop):
-    return LoopCalls(loop)
+    return EventLoopCalls(loop)
 
 
 def test_calls_share_a_wake_up_and_keep_their_order(loop, calls):

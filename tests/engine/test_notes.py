@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 import cascade as cs
-from cascade.runtime.diagnostics.error_notes import TOP, Way, annotate
+from cascade.runtime.diagnostics.error_notes import TOP, PathToTarget, annotate
 
 
 @cs.task
@@ -45,13 +45,13 @@ def test_notes_of_others_stay_and_do_not_matter():
     assert error.__notes__ == ["mine", "cascade: in task 'fetch'"]
 
 
-def way_of(names):
-    """The way above a node that stands below ``names``, the first of which is the target."""
-    way, rest, lengths = TOP, list(names), itertools.cycle((1, 3, 0, 16))  # of stretches
+def path_of(names):
+    """The path above a node that stands below ``names``, the first of which is the target."""
+    path, rest, lengths = TOP, list(names), itertools.cycle((1, 3, 0, 16))  # of stretches
     while rest:
         length = next(lengths)
-        way, rest = Way(rest[:length], way), rest[length:]
-    return way
+        path, rest = PathToTarget(rest[:length], path), rest[length:]
+    return path
 
 
 @pytest.mark.parametrize("own", [1, 2])
@@ -59,7 +59,7 @@ def way_of(names):
 def test_a_long_path_is_shortened_in_the_middle(length, own):
     path = [f"t{n}" for n in range(length)]
 
-    shown = way_of(path[:-own]).path(*path[-own:])
+    shown = path_of(path[:-own]).all_names(*path[-own:])
 
     assert shown == [*path[:6], f"… {length - 12} more …", *path[-6:]]
 
@@ -68,20 +68,26 @@ def test_a_long_path_is_shortened_in_the_middle(length, own):
 def test_a_path_that_just_fits_is_shown_whole(length):
     path = [f"t{n}" for n in range(length)]
 
-    assert way_of(path[:-1]).path(path[-1]) == path
+    assert path_of(path[:-1]).all_names(path[-1]) == path
 
 
 def test_nodes_added_by_cascade_are_not_on_the_path():
-    assert Way(["b"], Way([], Way(["a"]), [ValueError])).path("c") == ["a", "b", "c"]
+    assert PathToTarget(["b"], PathToTarget([], PathToTarget(["a"]), [ValueError])).all_names(
+        "c"
+    ) == ["a", "b", "c"]
 
 
-def test_a_way_catches_where_any_node_on_it_does():
-    assert Way(["b"], Way(["a"], TOP, [ValueError])).catches == (ValueError,)
-    assert Way(["b"], Way(["a"])).catches == ()
+def test_a_path_catches_where_any_node_on_it_does():
+    assert PathToTarget(["b"], PathToTarget(["a"], TOP, [ValueError])).catches == (ValueError,)
+    assert PathToTarget(["b"], PathToTarget(["a"])).catches == ()
 
 
-def test_a_way_has_each_type_that_is_caught_once():
+def test_a_path_has_each_type_that_is_caught_once():
     """So that the types stay few, however many nodes catch them."""
-    way = Way(["a"], TOP, [ValueError, KeyError])
-    assert Way(["b"], way, [KeyError, OSError, OSError]).catches == (ValueError, KeyError, OSError)
-    assert Way(["b"], way, [ValueError]).catches is way.catches
+    path = PathToTarget(["a"], TOP, [ValueError, KeyError])
+    assert PathToTarget(["b"], path, [KeyError, OSError, OSError]).catches == (
+        ValueError,
+        KeyError,
+        OSError,
+    )
+    assert PathToTarget(["b"], path, [ValueError]).catches is path.catches

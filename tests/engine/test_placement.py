@@ -33,7 +33,11 @@ def take_long(monkeypatch):
         "straightline.straight",
         "straightline.chunks",
     )
-    for room in (*rooms, "graph_path.looping.loop_batches", "graph_path.looping.loop_driver"):
+    for room in (
+        *rooms,
+        "graph_path.compiled_loops.loop_batches",
+        "graph_path.compiled_loops.loop_driver",
+    ):
         monkeypatch.setattr(f"cascade.runtime.{room}.perf_counter", lambda: now[0])
     monkeypatch.setattr(Usage, "blame", lambda _usage, _began, seconds: seconds)
 

@@ -9,8 +9,8 @@ from tests.sample_tasks import same
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import run_virtually
-from cascade.runtime.graph_path.threads.ranks import by_rank
-from cascade.runtime.graph_path.threads.ready import ByPriority
+from cascade.runtime.graph_path.queues.ranks import by_rank
+from cascade.runtime.graph_path.queues.ready import ByPriority
 
 #: The arguments of the calls, in their order.
 order: list[object] = []

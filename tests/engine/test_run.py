@@ -10,7 +10,7 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.events import RunStarted, TaskStarted
-from cascade.runtime.execution.carried import guarded
+from cascade.runtime.execution.carried_errors import guarded
 from cascade.runtime.run import current_run
 
 colour = contextvars.ContextVar("colour", default="none")

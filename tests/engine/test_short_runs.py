@@ -11,7 +11,7 @@ import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime import engine_runs
 from cascade.runtime.execution import early_calls, fairness
-from cascade.runtime.graph_path.graphless import shared_runs
+from cascade.runtime.graph_path.small_runs import shared_runs
 from cascade.runtime.graph_path.strategy import GraphRun
 
 PATIENCE = 10

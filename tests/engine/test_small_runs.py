@@ -7,7 +7,7 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.events import RunFinished
-from cascade.runtime.graph_path.threads.biased_lock import BiasedLock
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.run import current_run
 
 
@@ -20,8 +20,8 @@ async def engine():
 @pytest.fixture
 def patient(monkeypatch):
     """The loop's thread waits for a worker as long as it takes, and needs no turn meanwhile."""
-    monkeypatch.setattr("cascade.runtime.graph_path.dispatching.dispatch.MOMENT", 60)
-    monkeypatch.setattr("cascade.runtime.graph_path.graphless.shared_runs.MOMENT", 60)
+    monkeypatch.setattr("cascade.runtime.graph_path.dispatch.MOMENT", 60)
+    monkeypatch.setattr("cascade.runtime.graph_path.small_runs.shared_runs.MOMENT", 60)
     monkeypatch.setattr("cascade.runtime.engine_runs.BUDGET", 60)
 
 

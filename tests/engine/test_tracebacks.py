@@ -13,7 +13,7 @@ import pytest
 import cascade as cs
 from cascade.runtime.diagnostics import tracebacks
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery, own_folders
-from cascade.runtime.execution.carried import guarded
+from cascade.runtime.execution.carried_errors import guarded
 from cascade.spec.resource import ResourceDefinition
 
 

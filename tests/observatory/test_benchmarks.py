@@ -32,6 +32,7 @@ from cascade.observatory.benchmarks.contenders import (
     ThreadPool,
     repetitions,
 )
+from cascade.observatory.benchmarks.environment import commit_of, environment
 from cascade.observatory.benchmarks.findings import (
     Findings,
     missed_by,
@@ -44,7 +45,6 @@ from cascade.observatory.benchmarks.pages import charts_in
 from cascade.observatory.benchmarks.peers import installed_peers
 from cascade.observatory.benchmarks.rounds import Contender, Samples, Summary, measure, summarise
 from cascade.observatory.benchmarks.shapes import PLAIN, SHAPES, TREE
-from cascade.observatory.benchmarks.surroundings import commit_of, surroundings
 from cascade.observatory.benchmarks.tables import Table, samples_table
 
 PROGRAMS = [module.PROGRAM for module in (graphs, imports, limits, nodes, small_runs, steps)]
@@ -323,7 +323,7 @@ def test_the_report_holds_figures_machine_commit_and_date(tmp_path):
     found.add("wide", samples_of(base=[1.0, 3.0], other=[2.0, 6.0]), "base", "node")
     found.target("speed", 3.0, least=2)
     path = tmp_path / "new" / "report.json"
-    write(path, {**surroundings(tmp_path, now=datetime(2030, 1, 2, tzinfo=UTC)), **found.as_json()})
+    write(path, {**environment(tmp_path, now=datetime(2030, 1, 2, tzinfo=UTC)), **found.as_json()})
     report = read(path)
 
     assert report["date"] == "2030-01-02T00:00:00+00:00"

@@ -105,7 +105,7 @@ def test_a_literal_route_is_its_value():
 @pytest.mark.parametrize(
     ("route", "text"),
     [
-        (literal(work()), "would be taken for one to continue as"),
+        (literal(work()), "where a literal cannot keep it from being computed"),
         (inject("db"), "give a call of a task that takes the resource"),
         (work.tail(), "only a task can return it"),
     ],

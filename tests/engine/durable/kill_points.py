@@ -13,7 +13,7 @@ from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.runs import DurableRuns
 from cascade.runtime.durable.writer import Writer
-from cascade.runtime.graph_path.rules.commits import Commits
+from cascade.runtime.graph_path.node_rules.commits import Commits
 
 #: Name → the function at whose call the process may be killed, before or after.
 FUNCTIONS: dict[str, tuple[type, str]] = {

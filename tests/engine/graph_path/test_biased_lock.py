@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from cascade.runtime.graph_path.threads import biased_lock as module
-from cascade.runtime.graph_path.threads.biased_lock import BiasedLock
+from cascade.runtime.graph_path import biased_lock as module
+from cascade.runtime.graph_path.biased_lock import BiasedLock
 
 
 @pytest.fixture

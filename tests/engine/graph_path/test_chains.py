@@ -9,7 +9,7 @@ import pytest
 
 import cascade as cs
 from cascade.runtime.events import Event
-from cascade.runtime.graph_path.rules.chains import Chains
+from cascade.runtime.graph_path.node_rules.chains import Chains
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from tests.sample_tasks import add, add_async, same
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.runtime.graph_path.rules.chains import Chains
+from cascade.runtime.graph_path.node_rules.chains import Chains
 
 
 async def reached(event):

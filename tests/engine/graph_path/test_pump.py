@@ -12,7 +12,7 @@ import pytest
 import cascade as cs
 from cascade.runtime.graph_path.lanes import pump
 from cascade.runtime.graph_path.lanes.spares import Spare
-from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
+from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
 from cascade.testing import run_virtually
 
 PATIENCE = 10

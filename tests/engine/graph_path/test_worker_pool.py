@@ -10,9 +10,9 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.execution.registry import BlueprintRegistry
-from cascade.runtime.graph_path.threads.biased_lock import BiasedLock
-from cascade.runtime.graph_path.threads.ready import ByPriority
-from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
+from cascade.runtime.graph_path.biased_lock import BiasedLock
+from cascade.runtime.graph_path.queues.ready import ByPriority
+from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 

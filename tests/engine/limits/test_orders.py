@@ -15,8 +15,8 @@ from tests.engine.limits import fakes
 from tests.engine.limits.fakes import Limits
 from tests.engine.limits.orders import Deadlock, Orders
 
-from cascade.runtime.graph_path.dispatching import admission
-from cascade.runtime.graph_path.dispatching.admission import Admission
+from cascade.runtime.graph_path.queues import limit_waits
+from cascade.runtime.graph_path.queues.limit_waits import LimitWaits
 from cascade.runtime.limits import capacities as resources
 from cascade.runtime.limits import constraints, gate, rules
 from cascade.runtime.limits import permits as permits
@@ -24,7 +24,7 @@ from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import CALLED, INSIDE, NEW, OUT, WAITING, Permit
 from cascade.spec.policies import PLAIN_CALLS
 
-WATCHED = [constraints, gate, resources, rules, permits, admission]
+WATCHED = [constraints, gate, resources, rules, permits, limit_waits]
 #: Of each pair: in each run of the tests, and with ``-m thorough``.
 FEW, MANY = 10, 2_000
 #: What may become of the state of a permit; any may leave, more than once.
@@ -54,7 +54,7 @@ def permits_are_watched(monkeypatch):
 
 
 class Piece:
-    """The part of a Work that admission uses.
+    """The part of a Work that LimitWaits uses.
 
     Attributes:
         calls: How often it was called.
@@ -82,7 +82,7 @@ class World:
         self.gate = Gate(self.limits.run, self.limits.resources, self.rules)
         self.limits.run.gate = self.gate
         self.ready = deque()
-        self.admission = Admission(self.limits.run, self.ready.append)
+        self.limit_waits = LimitWaits(self.limits.run, self.ready.append)
         self.pieces = [Piece(1, gpu=1), Piece(2, gpu=1)]
         self.ready.extend(self.pieces)
         self.busy = 0  # calls under way
@@ -105,16 +105,16 @@ class World:
         raise AssertionError("work was forgotten")
 
     def look_at(self, piece):
-        if self.admission.admits(piece):
+        if self.limit_waits.admits(piece):
             with self.call(piece.permit):
                 piece.calls += 1
-            self.admission.left(piece)
+            self.limit_waits.left(piece)
 
     def release(self):
         self.limits.resources.leave(self.holder)
 
     def close(self):
-        self.admission.close()
+        self.limit_waits.close()
         self.closed = self.inside()
 
     def expire(self):
@@ -209,7 +209,7 @@ class World:
         if self.closed is None:
             assert [p.calls for p in self.pieces] == [1, 1], "work was forgotten"
         self.limits.resources.leave(self.own)
-        self.admission.close()
+        self.limit_waits.close()
         assert self.limits.resources.close(self.gate._admissions) == []
         assert self.is_whole()
 

@@ -18,8 +18,8 @@ from cascade.runtime.events import (
     TaskStarted,
     TaskWaiting,
 )
-from cascade.runtime.graph_path.dispatching.dispatch import Dispatch
-from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
+from cascade.runtime.graph_path.compiled_loops.loop_driver import LoopDriver
+from cascade.runtime.graph_path.dispatch import Dispatch
 
 #: How a target is run: the graph path, and the tiers.
 PATHS = [(False, "auto"), (True, "interpreted"), (True, "generated"), (True, "auto")]
@@ -685,12 +685,12 @@ def test_another_thread_may_list_waits_and_resume_them(use_vm, tier):
 
 
 def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
-    """The check for remaining work asks the workers before the admission."""
+    """The check for remaining work asks the workers before the limits."""
     dispatch = Dispatch.__new__(Dispatch)
-    dispatch._sent_in_all, dispatch._left, dispatch._resting = 0, 0, {}
+    dispatch._sent_in_all = dispatch._left = 0
     admissions = SimpleNamespace(permits={})
     dispatch._run = SimpleNamespace(admissions=admissions)
-    dispatch._around = SimpleNamespace(made=lambda name: None)
+    dispatch._parts = SimpleNamespace(made=lambda name: None)
 
     class LastWorker:
         @property

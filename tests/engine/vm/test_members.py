@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 import cascade as cs
-from cascade.runtime.graph_path.looping import loop_driver
+from cascade.runtime.graph_path.compiled_loops import loop_driver
 from cascade.runtime.loops.members import Member
 from cascade.spec.blueprint import TailCall
 

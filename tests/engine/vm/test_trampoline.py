@@ -7,7 +7,7 @@ import threading
 import pytest
 
 import cascade as cs
-from cascade.runtime.graph_path.looping import loop_driver
+from cascade.runtime.graph_path.compiled_loops import loop_driver
 from cascade.runtime.loops.members import is_member
 
 STEPS = 60  # of which most are made in the loop

@@ -11,7 +11,7 @@ An attempt is made in one of these ways, depending on the thread and the needs o
   first attempt of a node on a worker, if it need not wait (``light_calls``).
 
 One rule decides in all of these whether another attempt follows: ``pause_after``. Its caller,
-``graph_path.lanes.following``, lets the node wait for its delay and sends it to its lane again.
+``graph_path.lanes.after_call``, lets the node wait for its delay and sends it to its lane again.
 
 Functions of tasks are called in these places, and nowhere else:
 
@@ -26,7 +26,7 @@ Functions of tasks are called in these places, and nowhere else:
 ``loops.trampoline``           steps of loops of several tasks
 ``straightline``               graphs of plain calls: code that was written for their shape
 ``vm.registers``               instructions of blueprints that were written by hand
-``graph_path.graphless``       runs without a graph: ``short_runs`` in the event loop's thread,
+``graph_path.small_runs``      runs without a graph: ``short_runs`` in the event loop's thread,
                                ``short_batches`` on a worker
 ``execution.early_calls``      first steps of calls in the event loop's thread before a run, or its
                                graph, has begun
@@ -35,7 +35,7 @@ Functions of tasks are called in these places, and nowhere else:
 
 Other functions of users: providers of resources (``resources.instance`` and
 ``resources.held``); keys and conditions of
-caches (``spec.caching``, ``graph_path.rules.caching``); ``on`` and ``delay`` of retries
+caches (``spec.caching``, ``graph_path.node_rules.caching``); ``on`` and ``delay`` of retries
 (``spec.retry``); migrations of stored calls (``graph.stored_calls``); handlers of events (``bus``).
 """
 
@@ -52,7 +52,7 @@ from cascade.runtime.context_managers import in_time
 from cascade.runtime.current import attempt_here
 from cascade.runtime.durable.kept_calls import KeptCall
 from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_inside
-from cascade.runtime.execution.carried import guarded
+from cascade.runtime.execution.carried_errors import guarded
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.in_worker import in_worker
 from cascade.runtime.limits.permits import Permit, current_permit

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from cascade.runtime.execution.carried import guarded, overran
+from cascade.runtime.execution.carried_errors import guarded, overran
 from cascade.runtime.execution.worker_calls import WorkerCall, end_of, not_begun, result_of
 from cascade.runtime.run import Run
 from cascade.spec.lazy_types import LazyResult

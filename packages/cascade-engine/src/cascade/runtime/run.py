@@ -19,12 +19,12 @@ from cascade.runtime.execution import active_runs
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import Cancels, IsCancelled
-from cascade.runtime.execution.carried import guarded, in_loop
+from cascade.runtime.execution.carried_errors import guarded, in_loop
 from cascade.runtime.execution.contexts import held_in
 from cascade.runtime.execution.coroutines import Unwatched, watched
 from cascade.runtime.execution.event_loop_calls import Patience
 from cascade.runtime.execution.placement import Placement, outside_loop, starts_loop, timed
-from cascade.runtime.execution.thread_waits import Crowd, ThreadWaits
+from cascade.runtime.execution.thread_waits import PoolReports, ThreadWaits
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.execution.worker_calls import WorkerCall, submit
 from cascade.runtime.inbox import Inbox
@@ -86,7 +86,7 @@ class Run(RunEvents):
         patience: The targets for which short waits for workers pay; None for no such waits.
         early: The spare asyncio tasks of the event loop; None without an engine.
         elsewhere: Makes calls in other processes.
-        crowd: The nodes on the threads of the run's pool, once it has one.
+        pool_reports: The nodes on the threads of its pool, and those that wait; None without one.
     """
 
     def __init__(
@@ -118,9 +118,9 @@ class Run(RunEvents):
         self.monitor = lent.monitor
         self.early = lent.early
         self.elsewhere = lent.elsewhere
-        self._resting: dict[object, Waiting] = {}
+        self._retry_delays: dict[object, Waiting] = {}
         self._starter = current_run.get(None)
-        self.crowd: Crowd | None = None
+        self.pool_reports: PoolReports | None = None
         #: Key of a begun call of a task or resource → its name.
         self.calls: dict[object, str] = {}
         self._worked_on: Callable[[], Iterable[str]] = tuple
@@ -223,7 +223,7 @@ class Run(RunEvents):
         thread_waits = self.__dict__.get("thread_waits")
         if thread_waits is not None:
             thread_waits.end()
-        self._starter = self.crowd = None
+        self._starter = self.pool_reports = None
         self.end_events()
         # The parts of a run refer to it, and cancelled timers to its context, so that its
         # inputs would stay in memory until a collection.
@@ -339,20 +339,26 @@ class Run(RunEvents):
         unthreaded = self.thread_waits.waiting(None if inputs else _MOST_LISTED)
         held_up += [Waiting(*wait) for wait in unthreaded]
         lacking = self._lacking() if inputs else ()
-        return [*self._resting.values(), *self._timed(), *held_up, *lacking]
+        return [*self._retry_delays.values(), *self._timed(), *held_up, *lacking]
 
-    def begin_rest(self, task: str, source: LazyResult[Any] | None, seconds: float) -> object:
-        """Report that a node waits for its next attempt, until ``end_rest`` gets the result."""
+    def begin_retry_delay(
+        self, task: str, source: LazyResult[Any] | None, seconds: float
+    ) -> object:
+        """Report that a node waits for its next attempt, until ``end_retry_delay`` is called.
+
+        Returns:
+            The argument of ``end_retry_delay``.
+        """
         key = object()
         node, item = number_of(source), item_of(source)
-        self._resting[key] = Waiting(task, node, "retry delay", (), seconds, monotonic(), item)
+        self._retry_delays[key] = Waiting(task, node, "retry delay", (), seconds, monotonic(), item)
         if seconds:
             self.publish(TaskWaiting, task, node, "retry delay", (), seconds, item=item)
         return key
 
-    def end_rest(self, key: object) -> None:
+    def end_retry_delay(self, key: object) -> None:
         """Report that it no longer waits."""
-        del self._resting[key]
+        del self._retry_delays[key]
 
     # -- threads ------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from cascade.runtime.events import (
     TaskSkipped,
     TaskStarted,
 )
-from cascade.runtime.execution.event_loop_calls import LoopCalls
+from cascade.runtime.execution.event_loop_calls import EventLoopCalls
 from cascade.runtime.execution.finished_tasks import FinishedTasks
 from cascade.runtime.execution.step_counter import Batch, Steps
 from cascade.runtime.lazily import lazily
@@ -57,9 +57,9 @@ class RunEvents:
         return self.settings.run_id or new_id()
 
     @lazily
-    def loop_calls(self) -> LoopCalls:
+    def event_loop_calls(self) -> EventLoopCalls:
         """The calls that threads hand to the event loop."""
-        return LoopCalls(self.loop)
+        return EventLoopCalls(self.loop)
 
     @lazily
     def steps(self) -> Steps:
@@ -110,7 +110,7 @@ class RunEvents:
             self._flush()
         elif not self._flush_planned:
             self._flush_planned = True
-            self.loop_calls.add_along(self._flush)
+            self.event_loop_calls.add_along(self._flush)
 
     def count_finished(self) -> Callable[[], None]:
         """A function that counts a finished task for ``TasksFinished``. From any thread."""
@@ -129,7 +129,7 @@ class RunEvents:
         if threading.get_ident() == self._thread:
             self.loop.call_soon(function, *args)
         else:
-            self.loop_calls.add(function, *args)
+            self.event_loop_calls.add(function, *args)
 
     def step(self, task: str) -> None:
         """Count a step of ``task``. From any thread.
@@ -170,7 +170,7 @@ class RunEvents:
         if self.is_own_thread(threading.get_ident()):
             self._tell_later(task)
         else:
-            self.loop_calls.add_along(self._tell_later, task)
+            self.event_loop_calls.add_along(self._tell_later, task)
 
     def _tell_later(self, task: str) -> None:
         self._next_tell = self.loop.call_later(self.steps.next_tell(), self._tell, task)

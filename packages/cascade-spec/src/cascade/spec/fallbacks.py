@@ -145,9 +145,9 @@ def alternative(
         raise refused(value)
     if isinstance(value, Literal) and isinstance(value.value, LazyValue):
         raise ArgumentError(
-            f"cs.literal() of the lazy value {value.value!r} was given as {role}, which would be "
-            "taken for one to continue as\n"
-            "    right:  [cs.literal(lazy)]      # in a container\n"
+            f"cs.literal() of the lazy value {value.value!r} was given as {role}, where a literal "
+            "cannot keep it from being computed\n"
+            "    right:  [cs.literal(lazy)]      # the lazy value, in a list\n"
             "    or:     lazy      # continue as its value"
         )
     if isinstance(value, Inject):

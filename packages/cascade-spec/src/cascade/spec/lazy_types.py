@@ -406,9 +406,9 @@ def result_of(value: Any, task: Operation, code: CodeType, lasti: int) -> Any:
     if kind is Literal:
         if issubclass(type(value.value), LazyValue):
             raise ArgumentError(
-                f"a task returned cs.literal() of the lazy value {value.value!r}, which would be "
-                "taken for one to continue as wherever it is handed on\n"
-                "    right:  return [cs.literal(lazy)]      # in a container\n"
+                f"a task returned cs.literal() of the lazy value {value.value!r}, but a literal "
+                "cannot keep a lazy value that is returned from being computed\n"
+                "    right:  return [cs.literal(lazy)]      # the lazy value, in a list\n"
                 "    or:     return lazy      # continue as its value"
             )
         return value.value

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from cascade.adapters.stores import rules
+from cascade.adapters.stores import checks, transitions
 from cascade.adapters.stores.listeners import Listeners
 from cascade.adapters.stores.memory_limits import MemoryLimits
 from cascade.spec.errors import StoreError
@@ -66,7 +66,7 @@ class _Run:
         if commit.progress is not None:
             run = run._replace(progress=commit.progress)
         if commit.change is not None:
-            run = rules.left(run, commit.change, now)
+            run = transitions.left(run, commit.change, now)
             if commit.change.status in FINISHED:
                 self.result = commit.change.result
         self.record = run
@@ -115,7 +115,7 @@ class MemoryStore:
         lease: Lease | None = None,
         dead: Collection[str] = (),
     ) -> Sequence[Created]:
-        rules.check_new(runs)
+        checks.check_new(runs)
         with self._lock:
             self._check_open()
             made = [self._create(run, lease, dead) for run in runs]
@@ -128,11 +128,11 @@ class MemoryStore:
         new = number is None
         if number is None:
             self._last = number = self._last + 1
-            run = _Run(rules.new_record(number, wanted, now), wanted)
+            run = _Run(transitions.new_record(number, wanted, now), wanted)
             run.put(*wanted.contents)
             self._runs[number], self._numbers[wanted.run_id] = run, number
         run = self._runs[number]
-        made = rules.created(run.record, wanted, new=new, lease=lease, at=now, dead=dead)
+        made = transitions.created(run.record, wanted, new=new, lease=lease, at=now, dead=dead)
         run.record = made.run
         return made
 
@@ -150,11 +150,11 @@ class MemoryStore:
             due = [
                 run
                 for run in self._runs.values()
-                if rules.is_due(run.record, now, dead) and run.record.run_id not in skip
+                if transitions.is_due(run.record, now, dead) and run.record.run_id not in skip
             ]
-            due.sort(key=lambda run: rules.rank(run.record))
+            due.sort(key=lambda run: transitions.rank(run.record))
             for run in due[:limit]:
-                run.record = rules.claimed(run.record, lease, now)
+                run.record = transitions.claimed(run.record, lease, now)
             return [run.record for run in due[:limit]]
 
     def claim_run(
@@ -162,14 +162,14 @@ class MemoryStore:
     ) -> RunRecord:
         with self._lock:
             run, now = self._named(run_id), self._now()
-            refused = rules.refusal(run.record, now, again=again, dead=dead)
+            refused = transitions.refusal(run.record, now, again=again, dead=dead)
             if refused is not None:
                 raise refused
-            run.record, run.result = rules.claimed(run.record, lease, now), None
+            run.record, run.result = transitions.claimed(run.record, lease, now), None
             return run.record
 
     def commit(self, batch: Sequence[Commit], *, seconds: float) -> Sequence[Receipt]:
-        rules.check_batch(batch)
+        checks.check_batch(batch)
         with self._lock:
             self._check_open()
             receipts = [self._commit(commit, seconds) for commit in batch]
@@ -187,10 +187,10 @@ class MemoryStore:
         if run is None:
             return Receipt(False)
         row = run.record
-        held = rules.is_held(commit, row.epoch, row.status)
+        held = transitions.is_held(commit, row.epoch, row.status)
         if held:
             run.write(commit, self._now(), seconds)
-        elif not rules.was_written(commit, row.epoch, row.status, row.cancelling):
+        elif not transitions.was_written(commit, row.epoch, row.status, row.cancelling):
             return Receipt(False)
         return Receipt(True, row.cancelling, row.inbox)
 
@@ -235,10 +235,10 @@ class MemoryStore:
             return {digest: known[digest] for digest in digests if digest in known}
 
     def send(self, run_id: str, name: str, body: bytes) -> int:
-        rules.check_text("the name of a signal", name)
+        checks.check_text("the name of a signal", name)
         with self._lock:
             run = self._named(run_id)
-            run.record = rules.signalled(run.record, self._now())
+            run.record = transitions.signalled(run.record, self._now())
             number = run.record.inbox
             run.signals[number] = Signal(number, name, body)
         self._listeners.tell()
@@ -252,7 +252,7 @@ class MemoryStore:
     def cancel(self, run_id: str, *, dead: Collection[str] = ()) -> RunRecord:
         with self._lock:
             run = self._named(run_id)
-            run.record = rules.cancelled(run.record, self._now(), dead)
+            run.record = transitions.cancelled(run.record, self._now(), dead)
             record = run.record
         self._listeners.tell()
         return record
@@ -260,8 +260,8 @@ class MemoryStore:
     def delete(self, run_id: str, *, dead: Collection[str] = ()) -> None:
         with self._lock:
             record, now = self._named(run_id).record, self._now()
-            if rules.is_leased(record, now, dead):
-                raise rules.leased(record, now)
+            if transitions.is_leased(record, now, dead):
+                raise transitions.leased(record, now)
             del self._runs[record.number], self._numbers[run_id]
 
     def sweep(
@@ -291,8 +291,8 @@ class MemoryStore:
         return len(old[:limit])
 
     def fire(self, schedule: str, at: float, run: NewRun) -> bool:
-        rules.check_text("the name of a schedule", schedule)
-        rules.check_new([run])
+        checks.check_text("the name of a schedule", schedule)
+        checks.check_new([run])
         with self._lock:
             self._check_open()
             if self._fired.get(schedule, float("-inf")) >= at:
@@ -332,17 +332,17 @@ class MemoryStore:
         self._listeners.close()
 
     def _check_open(self) -> None:
-        rules.check_usable(self, self._closed, self._opened_by)
+        checks.check_usable(self, self._closed, self._opened_by)
 
     def _named(self, run_id: str) -> _Run:
         self._check_open()
         number = self._numbers.get(run_id)
         if number is None:
-            raise rules.not_found(run_id, "the store in memory")
+            raise transitions.not_found(run_id, "the store in memory")
         return self._runs[number]
 
     def _numbered(self, run: int) -> _Run:
         self._check_open()
         if run not in self._runs:
-            raise rules.not_found(f"number {run}", "the store in memory")
+            raise transitions.not_found(f"number {run}", "the store in memory")
         return self._runs[run]

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from cascade.adapters.stores import rules
+from cascade.adapters.stores import checks
 from cascade.adapters.stores.listeners import Listeners
 from cascade.spec.limit_store import Revision
 from cascade.spec.run_store import Unsubscribe
@@ -52,4 +52,4 @@ class MemoryLimits:
         """Nothing: others may use it."""
 
     def _check_usable(self) -> None:
-        rules.check_usable(self, False, self._opened_by)
+        checks.check_usable(self, False, self._opened_by)

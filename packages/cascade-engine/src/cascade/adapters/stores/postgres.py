@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from cascade.adapters.stores import postgres_rows, rules
+from cascade.adapters.stores import checks, postgres_rows, transitions
 from cascade.adapters.stores.idle_connections import Idle
 from cascade.adapters.stores.listeners import Listeners
 from cascade.adapters.stores.postgres_limits import PostgresLimits
@@ -85,7 +85,7 @@ class PostgresStore:
         lease: Lease | None = None,
         dead: Collection[str] = (),
     ) -> Sequence[Created]:
-        rules.check_new(runs)
+        checks.check_new(runs)
         return self._transact(lambda connection: _create(connection, runs, lease, dead), news=True)
 
     def claim(
@@ -107,10 +107,10 @@ class PostgresStore:
     ) -> RunRecord:
         def claim(connection: Connection) -> RunRecord:
             run, now = self._locked(connection, run_id)
-            refused = rules.refusal(run, now, again=again, dead=dead)
+            refused = transitions.refusal(run, now, again=again, dead=dead)
             if refused is not None:
                 raise refused
-            run = rules.claimed(run, lease, now)
+            run = transitions.claimed(run, lease, now)
             postgres_rows.update(connection, [run])
             connection.execute("DELETE FROM cascade.results WHERE run = %s", [run.number])
             return run
@@ -118,7 +118,7 @@ class PostgresStore:
         return self._transact(claim)
 
     def commit(self, batch: Sequence[Commit], *, seconds: float) -> Sequence[Receipt]:
-        rules.check_batch(batch)
+        checks.check_batch(batch)
         if not batch:
             return []
         receipts = self._do(lambda connection: postgres_rows.commit(connection, batch, seconds))
@@ -155,11 +155,11 @@ class PostgresStore:
         return self._do(read)
 
     def send(self, run_id: str, name: str, body: bytes) -> int:
-        rules.check_text("the name of a signal", name)
+        checks.check_text("the name of a signal", name)
 
         def send(connection: Connection) -> int:
             run, now = self._locked(connection, run_id)
-            run = rules.signalled(run, now)
+            run = transitions.signalled(run, now)
             postgres_rows.update(connection, [run])
             connection.execute(
                 "INSERT INTO cascade.signals VALUES (%s, %s, %s, %s)",
@@ -179,7 +179,7 @@ class PostgresStore:
     def cancel(self, run_id: str, *, dead: Collection[str] = ()) -> RunRecord:
         def cancel(connection: Connection) -> RunRecord:
             run, now = self._locked(connection, run_id)
-            run = rules.cancelled(run, now, dead)
+            run = transitions.cancelled(run, now, dead)
             postgres_rows.update(connection, [run])
             return run
 
@@ -188,8 +188,8 @@ class PostgresStore:
     def delete(self, run_id: str, *, dead: Collection[str] = ()) -> None:
         def delete(connection: Connection) -> None:
             run, now = self._locked(connection, run_id)
-            if rules.is_leased(run, now, dead):
-                raise rules.leased(run, now)
+            if transitions.is_leased(run, now, dead):
+                raise transitions.leased(run, now)
             postgres_rows.delete(connection, [run.number])
 
         self._transact(delete)
@@ -215,8 +215,8 @@ class PostgresStore:
         return self._transact(sweep)
 
     def fire(self, schedule: str, at: float, run: NewRun) -> bool:
-        rules.check_text("the name of a schedule", schedule)
-        rules.check_new([run])
+        checks.check_text("the name of a schedule", schedule)
+        checks.check_new([run])
 
         def fire(connection: Connection) -> bool:
             # Other calls that fire the same schedule wait here for the end of this transaction.
@@ -348,26 +348,26 @@ class PostgresStore:
                     yield None
 
     def _check_open(self) -> None:
-        rules.check_usable(self, self._closed, self._opened_by)
+        checks.check_usable(self, self._closed, self._opened_by)
 
     def _locked(self, connection: Connection, run_id: str) -> tuple[RunRecord, float]:
         found = postgres_rows.locked(connection, "run_id = %s", run_id)
         if found is None:
-            raise rules.not_found(run_id, str(self._server))
+            raise transitions.not_found(run_id, str(self._server))
         return found
 
     def _fence(self, connection: Connection, run: int, epoch: int) -> None:
         found = postgres_rows.locked(connection, "number = %s", run)
         if found is None:
-            raise rules.lost(f"number {run}", epoch)
+            raise transitions.lost(f"number {run}", epoch)
         record, _now = found
         if record.epoch != epoch or record.status is not RunStatus.RUNNING:
-            raise rules.lost(record.run_id, epoch)
+            raise transitions.lost(record.run_id, epoch)
 
     def _numbered(self, connection: Connection, run: int) -> RunRecord:
         for record in postgres_rows.select(connection, "WHERE number = %s", run):
             return record
-        raise rules.not_found(f"number {run}", str(self._server))
+        raise transitions.not_found(f"number {run}", str(self._server))
 
 
 class _Transaction:
@@ -402,7 +402,7 @@ def _create(
                 found = seen
             else:
                 continue
-            made[run.run_id] = rules.created(
+            made[run.run_id] = transitions.created(
                 found[0], run, new=record is not None, lease=lease, at=found[1], dead=dead
             )
         missing = [run for run in missing if run.run_id not in made]

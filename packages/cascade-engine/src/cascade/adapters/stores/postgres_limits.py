@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from cascade.adapters.stores import rules
+from cascade.adapters.stores import checks
 from cascade.adapters.stores.postgres_server import Connection, PostgresServer
 from cascade.spec.limit_store import Revision
 from cascade.spec.run_store import Unsubscribe
@@ -77,4 +77,4 @@ class PostgresLimits:
         self._server.close()
 
     def _check_usable(self) -> None:
-        rules.check_usable(self, self._closed, self._opened_by)
+        checks.check_usable(self, self._closed, self._opened_by)

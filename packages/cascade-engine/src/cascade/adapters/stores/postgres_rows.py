@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from psycopg.types.numeric import Int8
 
-from cascade.adapters.stores import rules
+from cascade.adapters.stores import transitions
 from cascade.adapters.stores.postgres_server import NOW, Connection
 from cascade.spec.run_rows import (
     FINISHED,
@@ -46,7 +46,7 @@ _HELD: Final = f"""held AS (
     WHERE r.number = t.run AND r.epoch = t.epoch AND r.owner IS NOT NULL
     RETURNING r.number, r.cancelling, r.inbox
 )"""
-#: As in ``rules.left``.
+#: As in ``transitions.left``.
 _LEFT: Final = f"""held AS (
     UPDATE cascade.runs AS r SET
         lease_until = CASE WHEN t.status IS NULL THEN {NOW} + %s ELSE 0 END, updated = {NOW},
@@ -183,7 +183,7 @@ def _written_before(connection: Connection, batch: Sequence[Commit]) -> dict[int
     return {
         run: Receipt(True, cancelling, inbox)
         for run, epoch, status, cancelling, inbox in rows
-        if rules.was_written(known[run], epoch, RunStatus(status), cancelling)
+        if transitions.was_written(known[run], epoch, RunStatus(status), cancelling)
     }
 
 
@@ -219,7 +219,7 @@ def insert(connection: Connection, wanted: Sequence[NewRun]) -> dict[str, RunRec
     cursor.executemany(
         f"INSERT INTO cascade.runs ({', '.join(fields)}) VALUES ({row}) "
         f"ON CONFLICT (run_id) DO NOTHING RETURNING {_COLUMNS}",
-        [rules.new_record(0, run, 0.0)._replace(due=run.at)._asdict() for run in wanted],
+        [transitions.new_record(0, run, 0.0)._replace(due=run.at)._asdict() for run in wanted],
         returning=True,
     )
     made: dict[str, RunRecord] = {}

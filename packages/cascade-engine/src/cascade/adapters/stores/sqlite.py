@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 
-from cascade.adapters.stores import rules, sqlite_rows
+from cascade.adapters.stores import checks, sqlite_rows, transitions
 from cascade.adapters.stores.idle_connections import Idle
 from cascade.adapters.stores.listeners import Listeners
 from cascade.adapters.stores.schema.sqlite import MIGRATIONS
@@ -87,7 +87,7 @@ class SQLiteStore:
         lease: Lease | None = None,
         dead: Collection[str] = (),
     ) -> Sequence[Created]:
-        rules.check_new(runs)
+        checks.check_new(runs)
         with self._writing(news=True) as connection:
             return [_create(connection, run, lease, dead) for run in runs]
 
@@ -107,7 +107,7 @@ class SQLiteStore:
                 return []  # idle workers do not take the write lock
         with self._writing() as connection:
             now = time.time()
-            claimed = [rules.claimed(run, lease, now) for run in due(connection)]
+            claimed = [transitions.claimed(run, lease, now) for run in due(connection)]
             for run in claimed:
                 sqlite_rows.update(connection, run)
             return claimed
@@ -117,16 +117,16 @@ class SQLiteStore:
     ) -> RunRecord:
         with self._writing() as connection:
             run, now = self._named(connection, run_id), time.time()
-            refused = rules.refusal(run, now, again=again, dead=dead)
+            refused = transitions.refusal(run, now, again=again, dead=dead)
             if refused is not None:
                 raise refused
-            run = rules.claimed(run, lease, now)
+            run = transitions.claimed(run, lease, now)
             sqlite_rows.update(connection, run)
             connection.execute("DELETE FROM cascade_results WHERE run = ?", (run.number,))
             return run
 
     def commit(self, batch: Sequence[Commit], *, seconds: float) -> Sequence[Receipt]:
-        rules.check_batch(batch)
+        checks.check_batch(batch)
         if not batch:
             return []
         news = any(commit.change is not None for commit in batch)
@@ -142,7 +142,7 @@ class SQLiteStore:
         if not batch or not self._lock.acquire(blocking=False):
             return None
         try:
-            rules.check_batch(batch)
+            checks.check_batch(batch)
             self._check_open()
             return self._quick.commit(batch, seconds)
         finally:
@@ -166,9 +166,9 @@ class SQLiteStore:
             return dict(sqlite_rows.blobs(connection, run, digests))
 
     def send(self, run_id: str, name: str, body: bytes) -> int:
-        rules.check_text("the name of a signal", name)
+        checks.check_text("the name of a signal", name)
         with self._writing(news=True) as connection:
-            run = rules.signalled(self._named(connection, run_id), time.time())
+            run = transitions.signalled(self._named(connection, run_id), time.time())
             sqlite_rows.update(connection, run)
             connection.execute(
                 "INSERT INTO cascade_signals VALUES (?, ?, ?, ?)",
@@ -183,15 +183,15 @@ class SQLiteStore:
 
     def cancel(self, run_id: str, *, dead: Collection[str] = ()) -> RunRecord:
         with self._writing(news=True) as connection:
-            run = rules.cancelled(self._named(connection, run_id), time.time(), dead)
+            run = transitions.cancelled(self._named(connection, run_id), time.time(), dead)
             sqlite_rows.update(connection, run)
             return run
 
     def delete(self, run_id: str, *, dead: Collection[str] = ()) -> None:
         with self._writing() as connection:
             run, now = self._named(connection, run_id), time.time()
-            if rules.is_leased(run, now, dead):
-                raise rules.leased(run, now)
+            if transitions.is_leased(run, now, dead):
+                raise transitions.leased(run, now)
             sqlite_rows.delete(connection, [run.number])
 
     def sweep(
@@ -216,8 +216,8 @@ class SQLiteStore:
         return len(old)
 
     def fire(self, schedule: str, at: float, run: NewRun) -> bool:
-        rules.check_text("the name of a schedule", schedule)
-        rules.check_new([run])
+        checks.check_text("the name of a schedule", schedule)
+        checks.check_new([run])
         with self._writing(news=True) as connection:
             last = connection.execute(
                 "SELECT last FROM cascade_schedules WHERE name = ?", (schedule,)
@@ -337,25 +337,25 @@ class SQLiteStore:
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_VACUUMED})")
 
     def _check_open(self) -> None:
-        rules.check_usable(self, self._closed, self._opened_by)
+        checks.check_usable(self, self._closed, self._opened_by)
 
     def _named(self, connection: sqlite3.Connection, run_id: str) -> RunRecord:
         run = sqlite_rows.named(connection, run_id)
         if run is None:
-            raise rules.not_found(run_id, str(self._file))
+            raise transitions.not_found(run_id, str(self._file))
         return run
 
     def _fence(self, connection: sqlite3.Connection, run: int, epoch: int) -> None:
         for record in sqlite_rows.select(connection, "WHERE number = ?", run):
             if record.epoch == epoch and record.status is RunStatus.RUNNING:
                 return
-            raise rules.lost(record.run_id, epoch)
-        raise rules.lost(f"number {run}", epoch)
+            raise transitions.lost(record.run_id, epoch)
+        raise transitions.lost(f"number {run}", epoch)
 
     def _numbered(self, connection: sqlite3.Connection, run: int) -> RunRecord:
         for record in sqlite_rows.select(connection, "WHERE number = ?", run):
             return record
-        raise rules.not_found(f"number {run}", str(self._file))
+        raise transitions.not_found(f"number {run}", str(self._file))
 
 
 class _Transaction:
@@ -380,7 +380,7 @@ def _create(
     new = run is None
     if run is None:
         run = sqlite_rows.insert(connection, wanted, now)
-    made = rules.created(run, wanted, new=new, lease=lease, at=now, dead=dead)
+    made = transitions.created(run, wanted, new=new, lease=lease, at=now, dead=dead)
     if made.claimed:
         sqlite_rows.update(connection, made.run)
     return made

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from cascade.adapters.stores import rules
+from cascade.adapters.stores import checks
 from cascade.adapters.stores.schema.sqlite import LIMITS
 from cascade.adapters.stores.sqlite_files import SQLiteFile, writing
 from cascade.spec.limit_store import Revision
@@ -83,7 +83,7 @@ class SQLiteLimits:
     @contextmanager
     def _usable(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._file.errors():
-            rules.check_usable(self, self._closed, self._opened_by)
+            checks.check_usable(self, self._closed, self._opened_by)
             if self._connection is None:
                 self._connection = self._file.connect()
             try:

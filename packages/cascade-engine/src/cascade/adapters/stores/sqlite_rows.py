@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from cascade.adapters.stores import rules
+from cascade.adapters.stores import transitions
 from cascade.spec.run_rows import (
     FINISHED,
     Blob,
@@ -82,7 +82,7 @@ def _record(row: Sequence[Any]) -> RunRecord:
 
 def insert(connection: sqlite3.Connection, wanted: NewRun, now: float) -> RunRecord:
     """Write a new run and its contents."""
-    run = rules.new_record(0, wanted, now)
+    run = transitions.new_record(0, wanted, now)
     marks = ", ".join("?" * (len(run) - 1))
     number = connection.execute(
         f"INSERT INTO cascade_runs ({_COLUMNS.removeprefix('number, ')}) VALUES ({marks})", run[1:]
@@ -147,7 +147,7 @@ def commit(
     if len(batch) == 1 and batch[0].change is None:
         return [_commit_one(connection, batch[0], now, seconds)]
     rows = _fences(connection, batch)
-    held = [c for c in batch if c.run in rows and rules.is_held(c, *rows[c.run][:2])]
+    held = [c for c in batch if c.run in rows and transitions.is_held(c, *rows[c.run][:2])]
     if held:
         _renew(connection, held, now, seconds)
         write_contents(connection, [(c.run, c) for c in held])
@@ -157,7 +157,7 @@ def commit(
     receipts = []
     for each in batch:
         row = rows.get(each.run)
-        if row is None or not (each.run in written or rules.was_written(each, *row[:3])):
+        if row is None or not (each.run in written or transitions.was_written(each, *row[:3])):
             receipts.append(Receipt(False))
         else:
             receipts.append(Receipt(True, *row[2:]))
@@ -233,7 +233,7 @@ def _leave(connection: sqlite3.Connection, leaving: Sequence[Commit], now: float
     for each in leaving:
         assert each.change is not None
         (run,) = select(connection, "WHERE number = ?", each.run)
-        update(connection, rules.left(run, each.change, now))
+        update(connection, transitions.left(run, each.change, now))
         if each.change.status in FINISHED:
             connection.execute(
                 "INSERT OR REPLACE INTO cascade_results VALUES (?, ?)",

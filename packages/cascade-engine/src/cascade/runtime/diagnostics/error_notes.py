@@ -14,7 +14,7 @@ _HALF = _SHOWN // 2
 _MARK = "cascade: "
 
 
-class Way:
+class PathToTarget:
     """The nodes above a node: the path of its value to the target.
 
     A stretch of names and a link to the next part, so that nodes below each other share the part
@@ -35,7 +35,7 @@ class Way:
     def __init__(
         self,
         names: Sequence[str] = (),
-        above: Way | None = None,
+        above: PathToTarget | None = None,
         catches: Sequence[type[Exception]] = (),
     ) -> None:
         self.names = names
@@ -48,7 +48,7 @@ class Way:
         first = () if above is None else above.first
         self.first: tuple[str, ...] = (*first, *names[: _HALF - len(first)])
 
-    def path(self, *names: str) -> list[str]:
+    def all_names(self, *names: str) -> list[str]:
         """Names from the target down to a node; the middle of a long path is left out.
 
         Args:
@@ -66,14 +66,14 @@ class Way:
         return [*first, f"… {depth - 2 * _HALF} more …", *reversed(last[:_HALF])]
 
     def _up(self) -> Iterator[str]:
-        way: Way | None = self
-        while way is not None:
-            yield from reversed(way.names)
-            way = way.above
+        path: PathToTarget | None = self
+        while path is not None:
+            yield from reversed(path.names)
+            path = path.above
 
 
 #: The path above a target, which is empty.
-TOP = Way()
+TOP = PathToTarget()
 
 
 def step_of(lazy: LazyResult[object]) -> str:
@@ -96,7 +96,7 @@ def annotate(
         error: Changed in place.
         task: Name of the task.
         source: The lazy value of the call, or None if only the task is known.
-        path: Names from the target of the run down to the task, in the form of ``Way.path``.
+        path: Names from the target of the run down to the task, in the form of ``PathToTarget``.
         given: Values of the call's lazy arguments, by name, as far as they are known.
     """
     if any(note.startswith(_MARK) for note in notes_of(error)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from cascade.runtime.execution.cancels import Cancels, IsCancelled
-from cascade.runtime.execution.carried import raise_named
+from cascade.runtime.execution.carried_errors import raise_named
 from cascade.spec.operation import Operation
 
 

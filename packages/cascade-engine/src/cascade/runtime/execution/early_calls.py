@@ -29,7 +29,7 @@ from weakref import getweakrefcount
 
 from cascade.runtime.diagnostics.blocked_stacks import marking
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
-from cascade.runtime.execution.carried import carried, guarded, in_loop, named
+from cascade.runtime.execution.carried_errors import carried, guarded, in_loop, named
 from cascade.runtime.execution.contexts import Held
 from cascade.runtime.execution.coroutines import Unwatched
 from cascade.runtime.execution.fairness import Turn

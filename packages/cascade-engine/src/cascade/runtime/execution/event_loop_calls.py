@@ -26,7 +26,7 @@ MOMENT: Final = 0.00005
 _MOST_LEFT_OUT: Final = 1024
 
 
-class LoopCalls:
+class EventLoopCalls:
     """The calls that the threads of one run hand to its event loop, made in their order.
 
     Args:

@@ -47,7 +47,7 @@ class ThreadWait(NamedTuple):
     item: Item | None
 
 
-class Crowd(Protocol):
+class PoolReports(Protocol):
     """The nodes of a run on the threads of its pool, and those that are next."""
 
     def holding(self) -> Iterable[str]:
@@ -64,7 +64,7 @@ class RunOnThreads(RunScope, Protocol):
     """A run that may have a pool of threads."""
 
     @property
-    def crowd(self) -> Crowd | None:
+    def pool_reports(self) -> PoolReports | None:
         """The nodes on the threads of its pool."""
 
 
@@ -178,7 +178,7 @@ class ThreadWaits:
         run, now = self._run, monotonic()
         if run is None:
             return []
-        crowd = run.crowd
+        pool_reports = run.pool_reports
         found = [
             ThreadWait(
                 call.name,
@@ -192,7 +192,7 @@ class ThreadWaits:
             for call in list(self._calls.values())
             if call.work.waits and now - call.since >= LASTING
         ]
-        since, nodes = (0.0, ()) if crowd is None else crowd.short(most)
+        since, nodes = (0.0, ()) if pool_reports is None else pool_reports.short(most)
         if since and now - since >= LASTING:
             holders = _holders(run.threads)
             found += [
@@ -241,8 +241,8 @@ class ThreadWaits:
             if call.executor is executor and not call.work.waits:
                 yield call.name
         run = self._run
-        if run is not None and run.crowd is not None and run.threads is executor:
-            yield from run.crowd.holding()
+        if run is not None and run.pool_reports is not None and run.threads is executor:
+            yield from run.pool_reports.holding()
 
 
 def _reason(run: RunOnThreads, executor: Executor) -> str:

@@ -16,7 +16,8 @@ from cascade.graph.build import build_graph
 from cascade.graph.wiring import Several, Wiring, users_of, wire
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.graph_path.dispatching.stages import Stages
+from cascade.runtime.graph_path.queues.stages import Stages
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import (
     PENDING,
     Address,
@@ -28,7 +29,6 @@ from cascade.runtime.graph_path.segments import (
 )
 from cascade.runtime.graph_path.standstill import lacking, standstill
 from cascade.runtime.graph_path.streams import Streams, is_list_of_items
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.semantics.outcomes import (
     RELEASED,
     Missing,
@@ -51,28 +51,28 @@ class Nodes:
     """The nodes of one run.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
         solver: Gives nodes their priorities; None if any order will do.
         stages: Receives the priorities of the first segment.
     """
 
     def __init__(
         self,
-        around: Surroundings,
+        parts: RunParts,
         solver: Solver | None = None,
         stages: Stages | None = None,
     ) -> None:
         self._solver = solver
         self._stages = stages
-        self._around = around
-        self._record: Record | None = around.run.record
-        self._activate = around.dispatch.activate
-        self._journal = around.run.journal
+        self._parts = parts
+        self._record: Record | None = parts.run.record
+        self._activate = parts.dispatch.activate
+        self._journal = parts.run.journal
         if self._journal is not None:
-            self._activate = around.commits.activate
+            self._activate = parts.commits.activate
         #: Finds the nodes of the target's graph.
         self.wire: Callable[[LazyResult[Any]], Wiring] = wire
-        self._end = around.end
+        self._end = parts.end
         #: The segment of the run's target.
         self.first: Segment | None = None
         #: Segments that are not done, in the order in which they were added.
@@ -87,7 +87,7 @@ class Nodes:
         self._begun = self.newest
         #: All nodes of the first segment, after they were first needed.
         self._of_first: set[LazyResult[Any]] | None = None
-        self._pins = Pins(around.run.blueprints.inputs())
+        self._pins = Pins(parts.run.blueprints.inputs())
         self.streams = Streams()
         #: A first segment of one node, while its task is unsearched: most runs end in this state.
         self._alone: Wiring | None = None
@@ -122,7 +122,7 @@ class Nodes:
             segment.outside = frozenset(outside)
         self._live[segment] = None
         if wiring.ranked:
-            self._around.dispatch.rank()
+            self._parts.dispatch.rank()
         if self._solver is not None:
             graph = build_graph(wiring.target, known=set(wiring.outside).__contains__)
             segment.priority = priorities(self._solver.resolve(graph), graph)
@@ -144,7 +144,7 @@ class Nodes:
             activate(segment, lazy)
         segment.deep = is_list_of_items(wiring.target)  # from here on
         if done:
-            self._around.commits.settle(segment, done)
+            self._parts.commits.settle(segment, done)
         for lazy, value in wiring.done.items():
             self.settle(segment, lazy, value)
         return segment
@@ -152,7 +152,7 @@ class Nodes:
     def _take_done(self, wiring: Wiring) -> list[LazyResult[Any]]:
         """The nodes of a new graph that earlier processes have computed."""
         known = (lambda _lazy: None) if self.first is None else self.known
-        return self._around.commits.take_done(wiring, known)
+        return self._parts.commits.take_done(wiring, known)
 
     def resume(self, wiring: Wiring, continuation: Continuation, begun: Begun) -> Segment:
         """Add a graph whose first nodes have values, and whose next ones were already called."""
@@ -190,9 +190,9 @@ class Nodes:
     @property
     def simple(self) -> bool:
         """Whether nodes have had only plain values so far."""
-        if self._record is not None or self._solver is not None or self._end.gaps:
+        if self._record is not None or self._solver is not None or self._end.any_missing:
             return False
-        return not self._around.run.elsewhere.everything
+        return not self._parts.run.elsewhere.everything
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
         """The address of the value of a lazy value that this run has met."""
@@ -213,7 +213,7 @@ class Nodes:
         if self._of_first is None:
             assert self.first is not None
             # The journal has the values of the others; these are never released.
-            wired = self.wire if self._journal is None else self._around.commits.wire
+            wired = self.wire if self._journal is None else self._parts.commits.wire
             self._of_first = set(wired(self.first.target).nodes())
         return self._of_first
 
@@ -335,13 +335,13 @@ class Nodes:
         slots = segment.slots
         user = slots.get(node)
         if type(user) is LazyResult and not (
-            self._end.gaps or self.watched or segment.foreign
+            self._end.any_missing or self.watched or segment.foreign
         ):  # the same for the commonest case: a value for one other node
             if self._record is not None and node not in segment.outside:
                 self._record(node, value)
             slots[node] = value
             if self._journal is not None and self._journal.holds(node, (user,)):
-                self._around.commits.hold(partial(self._release, segment, [user]))
+                self._parts.commits.hold(partial(self._release, segment, [user]))
                 return
             left = segment.waits.get(user, 1) - 1
             if left:
@@ -358,7 +358,7 @@ class Nodes:
             if self.watched and (segment, node) in self.watched:
                 for then in reversed(self.watched.pop((segment, node))):
                     value = then(value)
-            lacks = self._end.gaps and issubclass(type(value), Missing)
+            lacks = self._end.any_missing and issubclass(type(value), Missing)
             if lacks and is_error(value, node):
                 leave_out_machinery(value.error)  # a value: the user's frames only (R9)
                 lacks = False
@@ -375,11 +375,11 @@ class Nodes:
             if node is segment.target:
                 self._leave(segment, value, todo)
             elif self._journal is not None and users and self._journal.holds(node, users):
-                self._around.commits.hold(partial(self._release, segment, users))
+                self._parts.commits.hold(partial(self._release, segment, users))
             elif lacks and left_out < _AT_ONCE:
                 left_out += len(users)
-                gaps = self._around.gaps
-                only = gaps.leave_out_users(segment, node, value, was_only, todo, users)
+                missing_inputs = self._parts.missing_inputs
+                only = missing_inputs.leave_out_users(segment, node, value, was_only, todo, users)
             else:
                 self._release(segment, users)
 
@@ -411,7 +411,7 @@ class Nodes:
             segment.continuation = None
             self._release_target(segment.target)
             if self._journal is not None and self._journal.holds(segment.target):
-                self._around.commits.hold(partial(continuation.go_on, value))
+                self._parts.commits.hold(partial(continuation.go_on, value))
             else:
                 continuation.go_on(value)
 

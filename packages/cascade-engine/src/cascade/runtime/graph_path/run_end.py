@@ -16,7 +16,7 @@ class RunEnd:
 
     Attributes:
         stopping: Whether the run starts nothing new.
-        gaps: Whether any node was skipped or has failed so far.
+        any_missing: Whether any node was skipped or has failed so far.
         smooth: True until a node is skipped or fails, or the run stops. Until then the fast lane
             calls plain nodes without checking their inputs. False from the beginning if these are
             called in other processes.
@@ -29,7 +29,7 @@ class RunEnd:
         "_run",
         "_stops",
         "error",
-        "gaps",
+        "any_missing",
         "leaves_next",
         "result",
         "smooth",
@@ -43,7 +43,7 @@ class RunEnd:
         #: Whether the calling thread is a worker that is about to be idle, and to report it.
         self.leaves_next: Callable[[], bool] = _no
         self.stopping = False
-        self.gaps = False
+        self.any_missing = False
         self.smooth = not run.elsewhere.everything
         self.result: Any = PENDING
         self.error: BaseException | None = None
@@ -61,9 +61,9 @@ class RunEnd:
         """Whether the engine has cancelled the current asyncio task; ``outside``: see Cancels."""
         return self.stopping or (outside > 0 and self._run.is_cancelled)
 
-    def have_gap(self) -> None:
+    def note_missing(self) -> None:
         """A node was skipped, or has failed. Under the lock."""
-        self.gaps, self.smooth = True, False
+        self.any_missing, self.smooth = True, False
 
     def succeed(self, outcome: Any) -> None:
         """The target has its outcome. Under the lock."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from cascade.graph.build import inputs_of
 from cascade.graph.model import Graph
 from cascade.graph.wiring import Several, Wiring, users_of
-from cascade.runtime.diagnostics.error_notes import Way
+from cascade.runtime.diagnostics.error_notes import PathToTarget
 from cascade.runtime.semantics.outcomes import RELEASED, Failed
 from cascade.spec.blueprint import Blueprint, Literal
 from cascade.spec.lazy_types import LazyResult
@@ -22,7 +22,7 @@ from cascade.spec.protocols import ExecutionPlan
 from cascade.spec.task import Task
 
 if TYPE_CHECKING:
-    from cascade.runtime.graph_path.looping.loop_batches import Loop
+    from cascade.runtime.graph_path.compiled_loops.loop_batches import Loop
     from cascade.runtime.limits.permits import Permit
 
 
@@ -59,6 +59,7 @@ class Segment:
         "kept",
         "nodes",
         "outside",
+        "paths",
         "priority",
         "shared",
         "slots",
@@ -66,7 +67,6 @@ class Segment:
         "taken",
         "target",
         "waits",
-        "ways",
     )
 
     def __init__(self, wiring: Wiring, continuation: Continuation, first: bool) -> None:
@@ -102,7 +102,7 @@ class Segment:
         #: Stage of each node in the solver's plan; empty if any order will do.
         self.priority: dict[LazyResult[Any], int] = {}
         #: Node → the nodes above it, as far as errors have needed them.
-        self.ways: dict[LazyResult[Any], Way] = {}
+        self.paths: dict[LazyResult[Any], PathToTarget] = {}
 
     def value(self, node: LazyResult[Any]) -> Any:
         """The value of a node; or PENDING, or RELEASED."""
@@ -154,7 +154,7 @@ class Segment:
         for node in kept:
             self.slots[node] = Several()
         self.kept = kept
-        self.waits, self.priority, self.ways = {}, {}, {}
+        self.waits, self.priority, self.paths = {}, {}, {}
         self.nodes, self.outside, self.shared = (), (), set()
         self.taken = NONE_TAKEN
 

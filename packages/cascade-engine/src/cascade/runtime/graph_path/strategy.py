@@ -24,38 +24,38 @@ from functools import partial
 from typing import Any
 
 from cascade.graph.wiring import Wiring, wire
-from cascade.runtime.execution.carried import carried
+from cascade.runtime.execution.carried_errors import carried
 from cascade.runtime.execution.early_calls import EarlyCall
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.graph_path.dispatching.dispatch import Dispatch
-from cascade.runtime.graph_path.dispatching.stages import Stages
-from cascade.runtime.graph_path.graphless.lone_loops import LoneLoop
-from cascade.runtime.graph_path.graphless.shared_runs import short_run
-from cascade.runtime.graph_path.graphless.short_batches import Batch
-from cascade.runtime.graph_path.lanes.beginnings import Beginnings
+from cascade.runtime.graph_path.compiled_loops.loop_driver import LoopDriver
+from cascade.runtime.graph_path.compiled_loops.loop_entries import LoopEntries
+from cascade.runtime.graph_path.dispatch import Dispatch
+from cascade.runtime.graph_path.lanes.after_call import AfterCall
+from cascade.runtime.graph_path.lanes.before_call import BeforeCall
 from cascade.runtime.graph_path.lanes.event_loop_lane import EventLoopLane
 from cascade.runtime.graph_path.lanes.fast_lane import FastLane
-from cascade.runtime.graph_path.lanes.following import Following
 from cascade.runtime.graph_path.lanes.held_calls import HeldCalls
 from cascade.runtime.graph_path.lanes.held_jobs import HeldJobs
 from cascade.runtime.graph_path.lanes.pump import Pump
 from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
 from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
 from cascade.runtime.graph_path.locating import locate
-from cascade.runtime.graph_path.looping.loop_driver import LoopDriver
-from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
+from cascade.runtime.graph_path.node_rules.caching import Caches
+from cascade.runtime.graph_path.node_rules.chains import Chains
+from cascade.runtime.graph_path.node_rules.commits import Commits
+from cascade.runtime.graph_path.node_rules.continuations import Continuations
+from cascade.runtime.graph_path.node_rules.failures import Failures
+from cascade.runtime.graph_path.node_rules.map_over_map import MapOverMap
+from cascade.runtime.graph_path.node_rules.missing_inputs import MissingInputs
+from cascade.runtime.graph_path.node_rules.pruning import Pruning
+from cascade.runtime.graph_path.node_rules.waits import Waits
 from cascade.runtime.graph_path.node_table import Nodes
-from cascade.runtime.graph_path.rules.caching import Caches
-from cascade.runtime.graph_path.rules.chains import Chains
-from cascade.runtime.graph_path.rules.commits import Commits
-from cascade.runtime.graph_path.rules.continuations import Continuations
-from cascade.runtime.graph_path.rules.failures import Failures
-from cascade.runtime.graph_path.rules.gaps import Gaps
-from cascade.runtime.graph_path.rules.handovers import Handovers
-from cascade.runtime.graph_path.rules.pruning import Pruning
-from cascade.runtime.graph_path.rules.waits import Waits
+from cascade.runtime.graph_path.queues.stages import Stages
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Work
-from cascade.runtime.graph_path.surroundings import Surroundings
+from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
+from cascade.runtime.graph_path.small_runs.shared_runs import short_run
+from cascade.runtime.graph_path.small_runs.short_batches import Batch
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
@@ -98,16 +98,16 @@ class GraphExecutionStrategy:
         return value_or_raise(outcome, target.name, target)
 
 
-def _remote_lane(around: Surroundings) -> Any:
+def _remote_lane(parts: RunParts) -> Any:
     # Imported at the first use: few programs need it, and pickle.
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
 
-    return RemoteLane(around)
+    return RemoteLane(parts)
 
 
 #: Makers of the parts that a run makes when they are first used.
 _MAKERS = {
-    "beginnings": Beginnings,
+    "before_call": BeforeCall,
     "caches": Caches,
     "chains": Chains,
     "commits": Commits,
@@ -116,9 +116,9 @@ _MAKERS = {
     "entries": LoopEntries.of,
     "failures": Failures,
     "fast_lane": FastLane,
-    "following": Following,
-    "gaps": Gaps,
-    "handovers": Handovers,
+    "after_call": AfterCall,
+    "missing_inputs": MissingInputs,
+    "map_over_map": MapOverMap,
     "event_loop_lane": EventLoopLane,
     "held_calls": HeldCalls,
     "held_jobs": HeldJobs,
@@ -151,14 +151,14 @@ class GraphRun:
         reports: Reports | None = None,
     ) -> None:
         self._run = run
-        self._around = around = Surroundings(run, _MAKERS, tier, reports)
-        self._lock, self._end = around.lock, around.end
+        self._parts = parts = RunParts(run, _MAKERS, tier, reports)
+        self._lock, self._end = parts.lock, parts.end
         in_order = getattr(solver, "in_order", False)
         stages = None if in_order else Stages()
-        around.dispatch = self._dispatch = Dispatch(around, stages)
-        around.nodes = self._nodes = Nodes(around, None if in_order else solver, stages)
+        parts.dispatch = self._dispatch = Dispatch(parts, stages)
+        parts.nodes = self._nodes = Nodes(parts, None if in_order else solver, stages)
         #: Starts the target in its loop; None if it starts as an ordinary call.
-        self._entries = around.entries if compiled else None
+        self._entries = parts.entries if compiled else None
         self._dispatch.lanes = self
 
     async def value(
@@ -175,10 +175,10 @@ class GraphRun:
             lone: The same of the loop that was the whole run.
         """
         self._run.watch_waits(self._lacking)
-        self._run.locate = partial(locate, self._around)
+        self._run.locate = partial(locate, self._parts)
         journal = self._run.journal
         if journal is not None:
-            wiring = self._around.commits.wire(target)
+            wiring = self._parts.commits.wire(target)
         elif begun is None and lone is None and self._run.record is None:
             wiring = self._wired(target)
         else:
@@ -188,7 +188,7 @@ class GraphRun:
             if lone is None:
                 self._run.report_plan(wiring.nodes)
             if journal is not None:
-                self._around.commits.begin()
+                self._parts.commits.begin()
             if begun is not None:
                 self._go_on_from(wiring, begun)
             elif lone is not None:
@@ -213,32 +213,32 @@ class GraphRun:
         policies = target._policies
         pruned = None
         if policies is not None and policies.calls.cache is not None:
-            pruned = self._around.pruning.pruned(target)
+            pruned = self._parts.pruning.pruned(target)
             return wire(target) if pruned is None else pruned
         wiring = wire(target)
         if wiring.cached:
-            pruned = self._around.pruning.pruned(target)
+            pruned = self._parts.pruning.pruned(target)
         return wiring if pruned is None else pruned
 
     def _close(self) -> None:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""
         if self._run.journal is not None:
             self._run.journal.end()
-        driver = self._around.made("driver")
+        driver = self._parts.made("driver")
         if driver is not None:
             driver.close()
-        pump = self._around.made("pump")
+        pump = self._parts.made("pump")
         if pump is not None:
             pump.close()
         for name in ("waits", "commits", "remote_lane", "pruning"):
-            part = self._around.made(name)
+            part = self._parts.made(name)
             if part is not None:
                 part.close()
         self._nodes.close()
         self._end.close()
         if not self._run.abandons:  # abandoned calls use the parts
             self._dispatch.let_go()
-            self._around.let_go()
+            self._parts.let_go()
 
     def _go_on_from(self, wiring: Wiring, begun: Begun) -> None:
         """Begin at the point where straight-line code for the graph has stopped."""
@@ -264,13 +264,13 @@ class GraphRun:
         """Go on with a node that was called before the graph has begun."""
         result = stop.result
         if stop.error is not None:
-            self._around.failures.fail(carried(work.operation.func, stop.error), work)
+            self._parts.failures.fail(carried(work.operation.func, stop.error), work)
         elif type(result) is EarlyCall:
-            self._around.pump.go_on(work, result)
+            self._parts.pump.go_on(work, result)
         elif type(result) is Batch:
-            result.joins(self._around, work)
+            result.joins(self._parts, work)
         elif self._dispatch.is_for_loop(work):
-            self._around.pump.after(work, result)
+            self._parts.pump.after(work, result)
         else:
             work.handed = result
             with self._lock:  # before nodes that were ready earlier, as if it had stayed
@@ -286,12 +286,12 @@ class GraphRun:
         error, lone.error = lone.error, None  # its traceback has this frame
         try:
             if error is None:
-                work = self._around.following.after_batch(lone.work, lone.take())
+                work = self._parts.after_call.after_batch(lone.work, lone.take())
         except BaseException as failure:
             error = failure
         try:
             if error is not None:
-                self._around.failures.fail(error, lone.work)
+                self._parts.failures.fail(error, lone.work)
             elif work is not None:
                 with self._lock:
                     self._dispatch.send(work)
@@ -314,7 +314,7 @@ class GraphRun:
         wiring.ready.clear()
         with self._lock:
             segment = self._nodes.add(wiring, None)
-        work = self._around.beginnings.begin((segment, wiring.target))
+        work = self._parts.before_call.begin((segment, wiring.target))
         assert work is not None
         assert self._entries is not None
         if not self._entries.start(work) or work.operation.is_async:
@@ -323,25 +323,25 @@ class GraphRun:
             return
         with self._lock:
             self._dispatch.begin_in_place()
-        await self._around.event_loop_lane.work_on((segment, work), in_place=True)
+        await self._parts.event_loop_lane.work_on((segment, work), in_place=True)
 
     # -- the lanes ----------------------------------------------------------------------------
 
     def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
         """Handle an item in the event loop's thread."""
-        return self._around.event_loop_lane.work_on(item)
+        return self._parts.event_loop_lane.work_on(item)
 
     def pump(self) -> None:
         """Begin the items of the event loop's lane."""
-        self._around.pump.turn()
+        self._parts.pump.turn()
 
     def not_opened(self, item: Item, error: BaseException) -> None:
         """A resource of an item could not be opened. In the loop's thread."""
-        self._around.slow_lane.not_opened(item, error)
+        self._parts.slow_lane.not_opened(item, error)
 
     def refused(self, error: BaseException) -> None:
         """The executor lends no thread. In the loop's thread."""
-        self._around.failures.fail(error)
+        self._parts.failures.fail(error)
 
     def idle(self) -> None:
         """End a run in which nothing runs or is ready.
@@ -354,9 +354,9 @@ class GraphRun:
         with self._lock:
             if self._dispatch.busy or self._end.stopping or self._end.is_near:
                 if self._run.journal is not None:
-                    self._around.commits.hurry()
+                    self._parts.commits.hurry()
                 return
-            waits = self._around.made("waits")
+            waits = self._parts.made("waits")
             if waits is not None and waits.any:
                 suspended = waits.suspends()
                 if suspended is not None:

@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import time
+from asyncio import _get_running_loop
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -47,6 +48,12 @@ _SHORTEST_LEASE: Final = 0.5
 _MARGIN: Final = 1.1
 #: Seconds between looks for processes of this machine that have ended, or for a sign of life.
 _LOOK: Final = 0.1
+
+#: What to do where nothing may wait.
+_ASK_LATER: Final = (
+    "whether that process still lives is known after its lease: to wait for that, make the "
+    "Capacities before the event loop runs, or by asyncio.to_thread"
+)
 
 _numbers = itertools.count()
 
@@ -109,10 +116,11 @@ class Membership:
     def join(self) -> None:
         """Become a member.
 
-        If another one knows another total, this waits for a sign that it lives.
+        If another one knows another total, this waits for a sign that it lives, at most as long as
+        its lease; but not in the thread of a running event loop, which would stand still.
 
         Raises:
-            CapacityError: It does.
+            CapacityError: It does, or there is no time to find out.
             StoreError: The store cannot be used.
         """
         first: Conflict | None = None
@@ -126,6 +134,8 @@ class Membership:
                     first = conflict
                 if self.limits.local or first.beat != conflict.beat:
                     raise CapacityError(str(error), conflict.limit) from None
+                if _get_running_loop() is not None:
+                    raise CapacityError(f"{error}; {_ASK_LATER}", conflict.limit) from None
             time.sleep(_LOOK)
 
     def statement(self, held: Amounts, rates: Mapping[str, Rate]) -> Statement:

@@ -12,10 +12,10 @@ from cascade.adapters.solvers.native import NativeSolver
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.execution.registry import BlueprintRegistry
-from cascade.runtime.graph_path.graphless.lone_loops import LoneLoop
-from cascade.runtime.graph_path.graphless.shared_runs import short_run
-from cascade.runtime.graph_path.graphless.short_runs import ShortRun
-from cascade.runtime.graph_path.looping.loop_entries import LoopEntries
+from cascade.runtime.graph_path.compiled_loops.loop_entries import LoopEntries
+from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
+from cascade.runtime.graph_path.small_runs.shared_runs import short_run
+from cascade.runtime.graph_path.small_runs.short_runs import ShortRun
 from cascade.runtime.graph_path.strategy import GraphRun
 from cascade.runtime.graph_path.templates import instantiate
 from cascade.runtime.loops.tiers import Tier, check_tier, demand

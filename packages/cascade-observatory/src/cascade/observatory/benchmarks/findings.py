@@ -1,7 +1,7 @@
 """Findings: the measurements of a benchmark and its targets, as a JSON document.
 
 A document has ``benchmark`` and ``options``, the ``date``, ``commit`` and ``machine`` of
-``surroundings``, ``sections`` (section → keys of its figures), ``measurements`` (title → seconds of
+``environment``, ``sections`` (section → keys of its figures), ``measurements`` (title → seconds of
 contenders), ``targets``, and the figures themselves. Times are in seconds per operation.
 """
 

@@ -18,10 +18,10 @@ from typing import Any, TypeAlias, TypeVar
 
 from rich.console import Console
 
+from cascade.observatory.benchmarks.environment import Environment, environment
 from cascade.observatory.benchmarks.findings import Document, Figures, Findings, target_cells, write
 from cascade.observatory.benchmarks.loops import descend_by_calls
 from cascade.observatory.benchmarks.rounds import Contender, Samples, measure
-from cascade.observatory.benchmarks.surroundings import Surroundings, surroundings
 from cascade.observatory.benchmarks.tables import Table, samples_table
 from cascade.observatory.command_line import INTERRUPTED, Parser
 from cascade.spec.nearby import did_you_mean
@@ -222,7 +222,7 @@ class Program:
         """
         options = self.options(arguments)
         console = Console(highlight=False)
-        where = surroundings(Path(__file__).parent)
+        where = environment(Path(__file__).parent)
         introduce(console, where)
         bench = Bench(options, console, self.fewest)
         for section in self.sections:
@@ -269,7 +269,7 @@ def check_sizes(options: Namespace) -> None:
             raise ValueError(f"--{name} must be at least {least}, but is {value}")
 
 
-def introduce(console: Console, where: Surroundings) -> None:
+def introduce(console: Console, where: Environment) -> None:
     """Print the machine."""
     machine = where["machine"]
     python = f"{machine['implementation']} {machine['python']}"

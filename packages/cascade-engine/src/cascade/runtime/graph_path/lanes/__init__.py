@@ -8,5 +8,5 @@
 ``event_loop_lane`` there, each in an asyncio task: calls with resources of their own, or limits
 ==================  ================================================================================
 
-``beginnings`` decides what happens before the first call of a node, ``following`` what after one.
+``before_call`` decides what happens before the first call of a node, ``after_call`` what after one.
 """

@@ -15,8 +15,8 @@ from cascade.runtime.attempts import NodeCall, NodeProcessor
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import wants_resources
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.policies import PLAIN_CALLS
 
 
@@ -24,22 +24,22 @@ class EventLoopLane:
     """Awaits coroutine functions, opens resources, ends calls in time.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._run = around.run
-        self._reports = around.reports
-        self._end = around.end
-        self._begin = around.beginnings.begin
-        self._following = around.following
-        self._dispatch = around.dispatch
-        self._commits = None if around.run.journal is None else around.commits
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._run = parts.run
+        self._reports = parts.reports
+        self._end = parts.end
+        self._begin = parts.before_call.begin
+        self._after_call = parts.after_call
+        self._dispatch = parts.dispatch
+        self._commits = None if parts.run.journal is None else parts.commits
         #: Asyncio task → its work, for ``cs.current``.
         self.working: dict[asyncio.Task[Any], Work] = {}
         self._processor = NodeProcessor(
-            self._run, self._end.is_cancelled, jobs=lambda: around.held_jobs
+            self._run, self._end.is_cancelled, jobs=lambda: parts.held_jobs
         )
 
     async def work_on(self, item: Item, in_place: bool = False) -> None:
@@ -49,7 +49,7 @@ class EventLoopLane:
         """
         work: Work | None = None
         budget: YieldBudget | None = None
-        end, after = self._end, self._following.after
+        end, next_work = self._end, self._after_call.next_work
         try:
             work = self._begin(item)
             task = asyncio.current_task()
@@ -58,7 +58,7 @@ class EventLoopLane:
                 self.working[task] = work
             while work is not None and not end.stopping:
                 if work.operation.is_wait:
-                    self._around.waits.begin(work)
+                    self._parts.waits.begin(work)
                     return
                 is_batch = work.loop is not None
                 if self._commits is not None:
@@ -66,18 +66,18 @@ class EventLoopLane:
                 try:
                     if is_batch:
                         budget = budget or YieldBudget()
-                        result = await self._around.driver.drive(work, budget, self._reports)
+                        result = await self._parts.driver.drive(work, budget, self._reports)
                     else:
                         result = await self._call(work)
                 except Exception as error:
                     # In a loop, unless a step has failed, it is the limit of steps.
-                    if work.loop is None and self._following.tries_again(work, error):
+                    if work.loop is None and self._after_call.tries_again(work, error):
                         return
                     raise
                 if is_batch:
-                    work = self._following.after_batch(work, result)
+                    work = self._after_call.after_batch(work, result)
                 else:
-                    work = after(work, result, on_loop=True)
+                    work = next_work(work, result, on_loop=True)
                 del result
                 if work is not None:
                     budget = budget or YieldBudget()
@@ -106,7 +106,7 @@ class EventLoopLane:
             inside = cancelled_inside()
             inside.__cause__ = error
             error = inside
-        self._around.failures.fail(error, work, item)
+        self._parts.failures.fail(error, work, item)
         return False
 
     def _is_bare(self, work: Work) -> bool:

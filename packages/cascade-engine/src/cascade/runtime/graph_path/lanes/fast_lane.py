@@ -15,14 +15,14 @@ from types import CoroutineType
 from typing import Any
 
 from cascade.graph.wiring import Several
-from cascade.runtime.execution.carried import carried
+from cascade.runtime.execution.carried_errors import carried
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.graph_path.lanes.held_jobs import Errand
 from cascade.runtime.graph_path.lanes.light_calls import KEPT, LightCalls, Ready, marked
+from cascade.runtime.graph_path.queues.ranks import GIVE_WAY, SWITCH
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
-from cascade.runtime.graph_path.surroundings import Surroundings
-from cascade.runtime.graph_path.threads.ranks import GIVE_WAY, SWITCH
-from cascade.runtime.graph_path.threads.worker_pool import WorkerPool
+from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
 from cascade.runtime.limits.constraints import FREE
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
@@ -37,18 +37,18 @@ class FastLane:
     """The loop of one run's workers.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._run = around.run
-        self._lock = around.lock
-        self._reports = around.reports
-        self._end = around.end
-        self._nodes = around.nodes
-        self._dispatch = around.dispatch
-        self._light = LightCalls(around)
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._run = parts.run
+        self._lock = parts.lock
+        self._reports = parts.reports
+        self._end = parts.end
+        self._nodes = parts.nodes
+        self._dispatch = parts.dispatch
+        self._light = LightCalls(parts)
 
     def drain(self, pool: WorkerPool) -> None:
         """Work on ready items until there are none. In a worker's thread."""
@@ -67,7 +67,7 @@ class FastLane:
         does; the check takes a tenth of the time of a copy.
         """
         lock, settle, activate = self._lock, self._nodes.settle, self._dispatch.activate
-        end, around, light = self._end, self._around, self._light
+        end, parts, light = self._end, self._parts, self._light
         held, variables = self._run.held, len(self._run.context)
         constraints = self._run.constraints
         free: Any = None  # the task that was last found to have no constraint
@@ -76,7 +76,7 @@ class FastLane:
         ready = pool.queue()
         popleft, push, push_first = ready.popleft, ready.append, ready.appendleft
         if self._run.journal is not None:
-            popleft = around.commits.guarded(popleft)
+            popleft = parts.commits.guarded(popleft)
         recorded, watched_places = self._run.record is not None, self._nodes.watched
         first = self._nodes.first
         assert first is not None
@@ -105,13 +105,13 @@ class FastLane:
                     pool.give_way()
                     return True
                 if type(lazy) is Errand:
-                    if around.held_jobs.do(lazy):
+                    if parts.held_jobs.do(lazy):
                         return True
                     continue
                 if end.smooth and type(lazy) is not Work:
                     light_call = light.ready(segment, lazy)
                 if light_call is None:
-                    if around.slow_lane.work_on((segment, lazy)):
+                    if parts.slow_lane.work_on((segment, lazy)):
                         return True
                     continue
                 if light_call is KEPT:
@@ -120,7 +120,7 @@ class FastLane:
             elif constraints.any and not (lazy.task is free and constraints.found is known):
                 known = constraints.found
                 if known.get(lazy.task.name) is not FREE:
-                    if around.slow_lane.work_on((segment, lazy)):
+                    if parts.slow_lane.work_on((segment, lazy)):
                         return True
                     continue
                 free = lazy.task  # the next nodes mostly call the same task
@@ -180,7 +180,7 @@ class FastLane:
                     args, kwargs = marked(lazy, args, kwargs)
                 work = Work.called(segment, lazy, args, kwargs, started)
                 work.handed, value, args, kwargs = value, None, None, None
-                if self._around.slow_lane.go_on(work):
+                if self._parts.slow_lane.go_on(work):
                     return True
                 del work
             else:
@@ -256,7 +256,7 @@ class FastLane:
     ) -> None:
         """The call of a light node has failed; another attempt may follow."""
         work = Work.called(segment, lazy, *marked(lazy, args, kwargs), started)
-        self._around.slow_lane.fail_attempt(work, error)
+        self._parts.slow_lane.fail_attempt(work, error)
 
     def _failed(
         self,
@@ -267,7 +267,7 @@ class FastLane:
         kwargs: dict[str, Any] = NO_KWARGS,
     ) -> None:
         work = Work.called(segment, lazy, (), kwargs, started)  # it will not be called
-        self._around.failures.fail(carried(lazy.task.func, error), work)
+        self._parts.failures.fail(carried(lazy.task.func, error), work)
 
 
 def arguments(

@@ -23,8 +23,8 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.execution.patient import Patient
 from cascade.runtime.execution.worker_calls import WorkerCall
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.resources import faults
 from cascade.runtime.resources.held import GivenUp, Held, Step
 from cascade.runtime.resources.instance import ResourceInstance
@@ -37,14 +37,14 @@ class HeldCalls:
     """The plain calls of one run with held resources, and the watch over these.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._run = around.run
-        self._end = around.end
-        self._dispatch = around.dispatch
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._run = parts.run
+        self._end = parts.end
+        self._dispatch = parts.dispatch
         self._time = self._run.loop.time
         #: Thread → its step.
         self._steps: dict[int, Step] = {}
@@ -215,11 +215,11 @@ class HeldCalls:
         try:
             while not held.is_over:
                 await self._close_elsewhere(held)
-            self._dispatch.admission.left(work)
+            self._dispatch.limit_waits.left(work)
             if held.error is not None:
-                self._around.slow_lane.fail_attempt(work, held.error)
+                self._parts.slow_lane.fail_attempt(work, held.error)
             elif not self._end.stopping:
-                self._around.following.follow(work, held.value)
+                self._parts.after_call.go_on(work, held.value)
         finally:
             self._closing -= 1
             if self._quiet is not None:

@@ -20,8 +20,8 @@ from typing import Any
 
 from cascade.runtime.execution.patient import Patient
 from cascade.runtime.graph_path.lanes.held_calls import HeldCalls, Place
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.resources.held import GivenUp, Held
 
 
@@ -111,13 +111,13 @@ class HeldJobs:
     """The jobs of one run. Used in the event loop's thread, except for ``do``.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._run, self._end = around.run, around.end
-        self._dispatch = around.dispatch
-        self._calls: HeldCalls = around.held_calls
+    def __init__(self, parts: RunParts) -> None:
+        self._run, self._end = parts.run, parts.end
+        self._dispatch = parts.dispatch
+        self._calls: HeldCalls = parts.held_calls
         #: Closings that no thread has begun.
         self._closings: dict[Job, None] = {}
         self._is_waking = False
@@ -250,7 +250,7 @@ class HeldJobs:
             if not job.settle():
                 return True
             with suppress(RuntimeError):  # the loop is closed
-                self._run.loop_calls.add(job.leave)
+                self._run.event_loop_calls.add(job.leave)
         except GivenUp:
             return True
         finally:

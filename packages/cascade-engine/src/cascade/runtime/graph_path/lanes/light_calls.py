@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Segment, Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.constraints import FREE
 from cascade.runtime.limits.permits import Holding, current_permit
 from cascade.spec.blueprint import Literal
@@ -42,15 +42,15 @@ class LightCalls:
     """The light calls of one run. On workers.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._run = around.run
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._run = parts.run
         self._constraints = self._run.constraints
         self._give_back = self._constraints.capacities.leave
-        self._watched = around.reports.wanted
+        self._watched = parts.reports.wanted
 
     def ready(self, segment: Segment, lazy: LazyResult[Any]) -> Ready | None:
         """The call of a node, which must then be made; None if the slow lane makes it.
@@ -131,11 +131,11 @@ class LightCalls:
         assert isinstance(lazy.task, Task)
         try:
             arguments = lazy.task.parameters.named(args, kwargs)
-            return self._around.caches.finds_call(segment, lazy, cache, arguments, None)
+            return self._parts.caches.finds_call(segment, lazy, cache, arguments, None)
         except BaseException as error:
             work = Work(segment, lazy)
             work.args, work.kwargs = args, kwargs
-            self._around.failures.fail(error, work)
+            self._parts.failures.fail(error, work)
             return True
 
     def _value(self, mark: Inject | Literal[Any]) -> Any:
@@ -152,7 +152,7 @@ class LightCalls:
             return None  # the slow lane does first what comes before the opening
         if self._run.resources.need_attempt(lazy.args, lazy.kwargs):
             return None
-        found = self._around.dispatch.openings.opened(wanted, (segment, lazy))
+        found = self._parts.dispatch.resource_waits.opened(wanted, (segment, lazy))
         return KEPT if found is None else self.ready(segment, lazy)
 
     @staticmethod

@@ -26,7 +26,7 @@ from typing import Any
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocked_stacks import marking
-from cascade.runtime.execution.carried import carried, guarded, in_loop, named
+from cascade.runtime.execution.carried_errors import carried, guarded, in_loop, named
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.execution.coroutines import Unwatched
 from cascade.runtime.execution.early_calls import EarlyCall, ended, has_plain_tasks, task_body
@@ -35,8 +35,8 @@ from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.lanes.fast_lane import GOES_ON, arguments
 from cascade.runtime.graph_path.lanes.spares import Spare
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.lazy_value import NO_KWARGS, RESOURCES
@@ -46,16 +46,16 @@ class Pump:
     """Begins the calls of one run's event loop's lane. Used in the event loop's thread.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self.run, self._lock = around.run, around.lock
-        self._reports, self.end = around.reports, around.end
-        self._nodes = around.nodes
-        self._dispatch = around.dispatch
-        self._commits = None if around.run.journal is None else around.commits
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self.run, self._lock = parts.run, parts.lock
+        self._reports, self.end = parts.reports, parts.end
+        self._nodes = parts.nodes
+        self._dispatch = parts.dispatch
+        self._commits = None if parts.run.journal is None else parts.commits
         self._thread = get_ident()
         self.limits = TimeLimits(self.run.loop, self.run.context)
         self._monitor: Any = self.run.monitor or Unwatched()
@@ -237,7 +237,7 @@ class Pump:
                 self._nodes.settle(segment, node, value)
         except BaseException as error:
             work = Work.called(segment, node, (), NO_KWARGS)
-            if self._around.event_loop_lane.failed(
+            if self._parts.event_loop_lane.failed(
                 carried(node.task.func, error), work, (segment, work)
             ):
                 raise
@@ -245,13 +245,13 @@ class Pump:
     def _prepare(self, spare: Spare, item: Item) -> bool:
         """Begin a node, or go on with work; whether it is a call for the spare."""
         try:
-            work = self._around.beginnings.begin(item)
+            work = self._parts.before_call.begin(item)
         except BaseException as error:
-            if self._around.event_loop_lane.failed(error, None, item):
+            if self._parts.event_loop_lane.failed(error, None, item):
                 raise
             work = None
         if work is not None and work.operation.is_wait:
-            self._around.waits.begin(work)
+            self._parts.waits.begin(work)
             work = None
         if work is None:
             self._dispatch.ended(1)
@@ -305,7 +305,7 @@ class Pump:
                 return
         except BaseException as error:
             work = call.begun()
-            if self._around.event_loop_lane.failed(error, work, (work.segment, work)):
+            if self._parts.event_loop_lane.failed(error, work, (work.segment, work)):
                 raise
         else:
             self.after(call.begun(), value)
@@ -313,12 +313,12 @@ class Pump:
     def after(self, work: Work, value: Any) -> None:
         """Settle a node whose call has returned something, or send it on its way."""
         try:
-            going_on = self._around.following.after(work, value, on_loop=True)
+            going_on = self._parts.after_call.next_work(work, value, on_loop=True)
             if going_on is not None:
                 with self._lock:
                     self._dispatch.to_loop((going_on.segment, going_on))
         except BaseException as error:
-            if self._around.event_loop_lane.failed(error, work, (work.segment, work)):
+            if self._parts.event_loop_lane.failed(error, work, (work.segment, work)):
                 raise
 
     def _raises(self, spare: Spare, context: Context, error: BaseException) -> bool:
@@ -334,11 +334,11 @@ class Pump:
         """Settle a node whose call has failed; whether the error must be raised as well."""
         work = call.begun()
         try:
-            if isinstance(error, Exception) and self._around.following.tries_again(work, error):
+            if isinstance(error, Exception) and self._parts.after_call.tries_again(work, error):
                 return False
         except BaseException as other:
             error = other
-        return self._around.event_loop_lane.failed(error, work, (work.segment, work))
+        return self._parts.event_loop_lane.failed(error, work, (work.segment, work))
 
     @coroutine
     def _rest(self, spare: Spare, early: EarlyCall | None = None) -> Generator[Any, Any, None]:

@@ -17,8 +17,8 @@ from typing import Any, Final
 from cascade.runtime.attempts import timed_out
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.elsewhere.executors import refuse_resource
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Raised, Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.spec.culprits import unsendable, unsendable_call
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.injection import Inject
@@ -65,14 +65,14 @@ class RemoteLane:
     """The remote calls of one run.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._run = around.run
-        self._dispatch = around.dispatch
-        self._executor = around.run.elsewhere.executor
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._run = parts.run
+        self._dispatch = parts.dispatch
+        self._executor = parts.run.elsewhere.executor
         #: The calls whose outcome is awaited.
         self._flights: dict[Flight, None] = {}
         #: How many calls have ended; changes after the work that they leave to the workers.
@@ -196,8 +196,8 @@ class RemoteLane:
     def _go_on(self, flight: Flight) -> None:
         """Have a worker go on with the work of a call that has ended. In any thread."""
         work, dispatch = flight.work, self._dispatch
-        if self._around.end.stopping:
-            dispatch.admission.left(work)
+        if self._parts.end.stopping:
+            dispatch.limit_waits.left(work)
         else:
             dispatch.pool.push((work.segment, work))
         self._landed(flight)
@@ -258,9 +258,9 @@ class RemoteLane:
         work, stops = flight.work, self._executor.capabilities.stops
         late = flight.late = Future()
         if self._executor.cancel_call(flight.call, stop=stops):
-            self._dispatch.admission.left(work)
+            self._dispatch.limit_waits.left(work)
             return
-        self._dispatch.admission.left_after(work, late)
+        self._dispatch.limit_waits.left_after(work, late)
         if not stops:
             self._run.give_up(late, flight.call.name, work.source)
 
@@ -270,7 +270,7 @@ class RemoteLane:
         """Withdraw calls that have not begun, and wait for the others. In the loop's thread."""
         for flight in list(self._flights):
             if self._executor.cancel_call(flight.call) and flight.take():
-                self._dispatch.admission.left(flight.work)
+                self._dispatch.limit_waits.left(flight.work)
                 self._landed(flight)
         if self._flights:
             self._quiet = self._run.loop.create_future()

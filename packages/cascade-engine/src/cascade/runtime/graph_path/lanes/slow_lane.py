@@ -13,14 +13,14 @@ from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
 
-from cascade.runtime.execution.carried import carried
+from cascade.runtime.execution.carried_errors import carried
 from cascade.runtime.execution.placement import wants_resources
+from cascade.runtime.graph_path.compiled_loops.awaited_loops import NOT_ENTERED
+from cascade.runtime.graph_path.compiled_loops.loop_driver import MOVED
 from cascade.runtime.graph_path.lanes.held_calls import NOT_BEGUN
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
-from cascade.runtime.graph_path.looping.awaited_loops import NOT_ENTERED
-from cascade.runtime.graph_path.looping.loop_driver import MOVED
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import PENDING, Item, Raised, Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 from cascade.runtime.limits.permits import current_permit
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.spec.injection import Inject
@@ -34,21 +34,21 @@ class SlowLane:
     """Handles nodes in workers' threads.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._run = around.run
-        self._lock = around.lock
-        self._reports = around.reports
-        self._end = around.end
-        self._begin = around.beginnings.begin
-        self._following = around.following
-        self._dispatch = around.dispatch
-        self._commits = None if around.run.journal is None else around.commits
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._run = parts.run
+        self._lock = parts.lock
+        self._reports = parts.reports
+        self._end = parts.end
+        self._begin = parts.before_call.begin
+        self._after_call = parts.after_call
+        self._dispatch = parts.dispatch
+        self._commits = None if parts.run.journal is None else parts.commits
         #: Whether plain functions are called in other processes.
-        self._elsewhere = around.run.elsewhere.everything
+        self._elsewhere = parts.run.elsewhere.everything
 
     def work_on(self, item: Item) -> bool:
         """Call plain functions for a node, one after the other.
@@ -58,8 +58,8 @@ class SlowLane:
         """
         work: Work | None = None
         cell: list[Any] | None = None
-        end, copied, after = self._end, self._run.context.copy, self._following.after
-        admission, constraints = self._dispatch.admission, self._run.constraints
+        end, copied, next_work = self._end, self._run.context.copy, self._after_call.next_work
+        limit_waits, constraints = self._dispatch.limit_waits, self._run.constraints
         watched = self._reports.wanted
         try:
             if end.stopping:
@@ -100,20 +100,20 @@ class SlowLane:
                             # cost the pool this thread.
                             return result is GIVEN_UP
                         if result is NOT_BEGUN:
-                            admission.left(work)
+                            limit_waits.left(work)
                             continue
                 except (Exception, asyncio.CancelledError) as failure:
-                    admission.left(work)  # a node holds no permit during its delay
+                    limit_waits.left(work)  # a node holds no permit during its delay
                     self.fail_attempt(work, failure)
                     return False
                 if work.permit is not None:
-                    admission.left(work)
-                work = after(work, result, on_loop=False)
+                    limit_waits.left(work)
+                work = next_work(work, result, on_loop=False)
                 del result
         except BaseException as error:
             if work is not None:
-                admission.left(work)
-            self._around.failures.fail(error, work, item)
+                limit_waits.left(work)
+            self._parts.failures.fail(error, work, item)
         finally:
             if cell is not None:  # the thread may be idle for long, and must not keep the values
                 cell[0] = None
@@ -125,11 +125,11 @@ class SlowLane:
         try:
             # In a loop, unless a step has failed, it is the limit of steps.
             is_attempt = work.loop is None and isinstance(error, Exception)
-            if is_attempt and self._following.tries_again(work, error):  # type: ignore[arg-type]
+            if is_attempt and self._after_call.tries_again(work, error):  # type: ignore[arg-type]
                 return
         except BaseException as fault:  # of the user's functions that decide
             error = fault
-        self._around.failures.fail(error, work)
+        self._parts.failures.fail(error, work)
 
     def not_opened(self, item: Item, error: BaseException) -> None:
         """Settle an item whose resource could not be opened. In the loop's thread."""
@@ -137,11 +137,11 @@ class SlowLane:
         try:
             work = self._begin(item)
         except BaseException as fault:
-            self._around.failures.fail(fault, None, item)
+            self._parts.failures.fail(fault, None, item)
         if work is not None:
             if self._reports.wanted:
                 self._reports.goes_on(work)
-            self._dispatch.admission.left(work)
+            self._dispatch.limit_waits.left(work)
             self.fail_attempt(work, error)
 
     def go_on(self, work: Work) -> bool:
@@ -152,23 +152,23 @@ class SlowLane:
         """
         result, work.handed = work.handed, PENDING
         try:
-            following = self._following.after(work, result, on_loop=False)
+            going_on = self._after_call.next_work(work, result, on_loop=False)
         except BaseException as error:
-            self._around.failures.fail(error, work)
+            self._parts.failures.fail(error, work)
         else:
             del result  # a loop must not hold the arguments of its tail call
-            if following is not None:
-                return self.work_on((following.segment, following))
+            if going_on is not None:
+                return self.work_on((going_on.segment, going_on))
         return False
 
     def _call(self, context: Context, work: Work) -> Any:
         """Make the call of ``work`` in ``context``; LEFT and GIVEN_UP if it has no result yet."""
         if work.operation.mode == "process" or (self._elsewhere and self._is_elsewhere(work)):
-            self._around.remote_lane.begin(work)
+            self._parts.remote_lane.begin(work)
             return LEFT
         timeout = work.policies.timeout
         if timeout is not None:
-            return self._around.timed_calls.call(context, work, timeout)
+            return self._parts.timed_calls.call(context, work, timeout)
         if not wants_resources(work.args, work.kwargs):
             return context.run(work.operation.func, *work.args, **work.kwargs)
         used = self._opened(work)
@@ -176,7 +176,7 @@ class SlowLane:
             return LEFT
         resources = self._run.resources
         if resources.has_unshared and resources.need_attempt(work.args, work.kwargs):
-            return self._around.held_calls.call(context, work, used)
+            return self._parts.held_calls.call(context, work, used)
         return context.run(self._call_with, work, used)
 
     @staticmethod
@@ -193,16 +193,16 @@ class SlowLane:
                 continue
             below = resources.below(value)
             if below is None:
-                dispatch.admission.left(work)
+                dispatch.limit_waits.left(work)
                 with self._lock:
                     dispatch.to_loop((work.segment, work))
                 return None
             for wanted in below:
                 while (instance := resources.ready(wanted)) is None:
-                    dispatch.admission.pause(work)
-                    if dispatch.openings.opened(wanted, (work.segment, work)) is None:
+                    dispatch.limit_waits.pause(work)
+                    if dispatch.resource_waits.opened(wanted, (work.segment, work)) is None:
                         return None
-                    if not dispatch.admission.admits(work):
+                    if not dispatch.limit_waits.admits(work):
                         return None
                 found.append(instance)
         return found
@@ -224,7 +224,7 @@ class SlowLane:
     def _spin(self, work: Work) -> Any:
         """The result of a batch of the loop of ``work``; see ``LoopDriver``."""
         if not self._run.is_own_thread(get_ident()):
-            return self._around.driver.drive_on_worker(work)
+            return self._parts.driver.drive_on_worker(work)
         assert work.loop is not None
         work.loop.stays = True  # an inline executor: the event loop needs its turns
         with self._lock:
@@ -235,4 +235,4 @@ class SlowLane:
         """Whether the next call may begin now; its clock stands still until it does."""
         if self._reports.wanted and not work.waits_since:
             self._reports.waits(work)  # at once: another thread may go on with it
-        return self._dispatch.admission.admits(work)
+        return self._dispatch.limit_waits.admits(work)

@@ -23,7 +23,7 @@ from weakref import getweakrefcount
 from cascade.runtime.attempts import timed_out
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
 from cascade.runtime.execution.cancels import Cancels
-from cascade.runtime.execution.carried import raise_named
+from cascade.runtime.execution.carried_errors import raise_named
 from cascade.runtime.execution.early_calls import EarlyCall, is_known
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.lanes.light_calls import marked

@@ -11,9 +11,9 @@ from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
 
-from cascade.runtime.execution.carried import overran
+from cascade.runtime.execution.carried_errors import overran
+from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Work
-from cascade.runtime.graph_path.surroundings import Surroundings
 
 #: The result of a call that was given up: another thread has its work by now.
 GIVEN_UP: Final = object()
@@ -47,13 +47,13 @@ class TimedCalls:
     """The plain calls of one run that have to end in time.
 
     Args:
-        around: The other parts of the run.
+        parts: The other parts of the run.
     """
 
-    def __init__(self, around: Surroundings) -> None:
-        self._around = around
-        self._run = around.run
-        self._dispatch = around.dispatch
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._run = parts.run
+        self._dispatch = parts.dispatch
         self._time = self._run.loop.time
         #: Thread → its call.
         self._active: dict[int, _Timed] = {}
@@ -97,15 +97,15 @@ class TimedCalls:
         assert timeout is not None
         call = dispatch.pool.give_up(thread, timed.cell)
         if call is None:  # it has just ended
-            dispatch.admission.left(work)
+            dispatch.limit_waits.left(work)
         else:
-            dispatch.admission.left_after(work, call)
+            dispatch.limit_waits.left_after(work, call)
             self._run.give_up(call, name, work.source)
         error = overran(name, timeout)
         try:
-            if not self._around.following.tries_again(work, error):
-                self._around.failures.fail(error, work)
+            if not self._parts.after_call.tries_again(work, error):
+                self._parts.failures.fail(error, work)
         except BaseException as other:  # of a function that decides about another attempt
-            self._around.failures.fail(other, work)
+            self._parts.failures.fail(other, work)
         dispatch.pool.wake()
         dispatch.idle()

@@ -1,1 +1,0 @@
-"""Dispatch: the lane of each ready node, and what nodes wait for without a thread."""

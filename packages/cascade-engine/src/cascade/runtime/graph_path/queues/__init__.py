@@ -1,0 +1,1 @@
+"""Queues: nodes that wait for a worker, a limit, a resource or their next attempt."""

@@ -1,0 +1,126 @@
+"""Resource waits: nodes wait here until a shared resource is open, without a thread or a task.
+
+The first node that needs it has it opened, in the event loop's thread. Later ones are kept, and go
+on at once when it is open. From then on the resource is a value; see ``ResourceSession.ready``.
+
+Most resources open within a millisecond, or take much longer. So the first thread waits a little:
+otherwise it would only take the next nodes, which mostly need the same resource.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from cascade.runtime.graph_path.segments import Item
+from cascade.runtime.resources.instance import ResourceInstance
+from cascade.runtime.run import Run
+from cascade.spec.injection import Inject
+from cascade.spec.resource import ResourceDefinition
+
+#: Seconds that the first thread waits before it takes other nodes.
+_PATIENCE = 0.002
+
+
+class _Opening:
+    """One resource that opens, and the items that wait for it."""
+
+    __slots__ = ("done", "error", "items")
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.done = threading.Event()
+        self.error: BaseException | None = None
+
+
+class ResourceWaits:
+    """The shared resources of one run that are opening.
+
+    Args:
+        run: The run.
+        start: Begins an asyncio task that the end of the run cancels and awaits.
+        go_on: Takes the items of a resource that is open. In the loop's thread.
+        fail: Takes items whose resource could not be opened, and the error. In the loop's thread.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        start: Callable[[Coroutine[Any, Any, None]], None],
+        go_on: Callable[[Iterable[Item]], None],
+        fail: Callable[[Iterable[Item], BaseException], None],
+    ) -> None:
+        self._run = run
+        self._start = start
+        self._go_on = go_on
+        self._fail = fail
+        self._is_over = False
+        self._lock = threading.Lock()
+        self._active: dict[ResourceDefinition[Any], _Opening] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether any resource is opening."""
+        return bool(self._active)
+
+    def opened(
+        self, wanted: Inject, item: Item, patience: float = _PATIENCE
+    ) -> ResourceInstance | None:
+        """The instance of a shared resource. From any thread.
+
+        If it is None, the resource is not open yet; then ``item`` goes on later, or fails. A worker
+        that is the first to ask waits for ``patience`` seconds.
+        """
+        resources = self._run.resources
+        found = resources.ready(wanted)
+        if found is not None:
+            return found
+        definition = resources.definition(wanted)
+        with self._lock:
+            found = resources.ready(wanted)  # it may have been opened since
+            opening = self._active.get(definition)
+            if found is not None:
+                return found
+            if opening is not None:
+                opening.items.append(item)
+                return None
+            opening = self._active[definition] = _Opening()
+        self._run.call_in_loop(self._begin, wanted, definition, opening)
+        if patience and not self._run.is_own_thread(threading.get_ident()):
+            opening.done.wait(patience)
+        with self._lock:
+            if not opening.done.is_set():
+                opening.items.insert(0, item)  # other threads may have brought later ones
+                return None
+        if opening.error is None:
+            return resources.ready(wanted)
+        self._run.call_in_loop(self._fail, [item], opening.error)
+        return None
+
+    def _begin(
+        self, wanted: Inject, definition: ResourceDefinition[Any], opening: _Opening
+    ) -> None:
+        if not self._is_over:
+            self._start(self._open(wanted, definition, opening))
+
+    async def _open(
+        self, wanted: Inject, definition: ResourceDefinition[Any], opening: _Opening
+    ) -> None:
+        try:
+            await self._run.resources.open(wanted)
+        except BaseException as error:
+            opening.error = error
+        with self._lock:
+            del self._active[definition]
+            opening.done.set()
+        if opening.error is None:
+            self._go_on(opening.items)
+        else:
+            self._fail(opening.items, opening.error)
+        del opening  # the error's traceback holds this frame, and it holds the error
+
+    def let_go(self) -> None:
+        """Drop the functions that resume items; nothing waits any more."""
+        self._is_over = True
+        del self._start, self._go_on, self._fail

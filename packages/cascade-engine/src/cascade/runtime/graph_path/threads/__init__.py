@@ -1,1 +1,0 @@
-"""The threads of a graph run, their queue, and the lock that they share."""
