@@ -1,4 +1,4 @@
-"""An agent with tools, a step that a person approves, and a life beyond its process.
+"""An agent with tools, an approval by a person, and a restart after a crash.
 
     python examples/agent.py "Is the library open? If so, book room 4."
     python examples/agent.py --approve yes       # from another terminal; or: no
