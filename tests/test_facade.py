@@ -3,8 +3,10 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 from importlib import import_module
 from pathlib import Path
 
@@ -47,6 +49,19 @@ def python(code: str, *distributions: str) -> object:
     )
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
+
+
+def test_the_help_names_each_public_name():
+    told = set(re.findall(r"\w+", cascade.__doc__))
+
+    assert set(PUBLIC) <= told
+
+
+def test_the_example_of_the_help_prints_its_output(capsys):
+    example = re.search(r"::\n\n(.*?)\n\n\S", cascade.__doc__, re.DOTALL)[1]
+    exec(textwrap.dedent(example), {"__name__": "example"})
+
+    assert capsys.readouterr().out.strip() == example.rpartition("# ")[2]
 
 
 def test_checkers_and_the_runtime_see_the_same_names():

@@ -40,13 +40,17 @@ def version() -> str:
     return load(ROOT / "pyproject.toml")["tool"]["bumpversion"]["current_version"]
 
 
+#: Distribution → its package, where the names differ.
+_IMPORTED_AS = {"opentelemetry-api": "opentelemetry"}
+
+
 def third_party(distribution: str) -> set[str]:
     """Names of the distributions that are declared, extras included, siblings not."""
     metadata = project(distribution)
     extras = metadata.get("optional-dependencies", {}).values()
     declared = [*metadata["dependencies"], *(line for extra in extras for line in extra)]
     names = {re.split(r"[^\w.-]", line)[0] for line in declared}
-    return names - set(BELOW)
+    return {_IMPORTED_AS.get(name, name) for name in names - set(BELOW)}
 
 
 @cache

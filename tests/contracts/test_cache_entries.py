@@ -9,10 +9,13 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
-from cascade.adapters.cache import sql_entries
+from cascade.adapters.cache import group_commit, sql_entries
+from cascade.adapters.cache.claim_rows import ClaimRows
+from cascade.adapters.cache.claims import Claims
 from cascade.adapters.cache.entries import Entry, Plan
 from cascade.adapters.cache.opening import open_entries
 from cascade.adapters.cache.sql_entries import LARGE
@@ -30,6 +33,7 @@ def entry(name="a", *, body=b"1", task="flows:f", code="c1", at=100.0, ends=None
 def put(entries, *args, **fields) -> bytes:
     made = entry(*args, **fields)
     entries.put(made, lambda: f"components of {made.code}")
+    entries.flush()
     return made.key
 
 
@@ -136,12 +140,174 @@ def test_many_threads_use_it_at_once(entries):
     assert kept(entries, *range(5)) == [*range(5)]
 
 
+# -- claims ----------------------------------------------------------------------------------------
+
+
+class Wakes:
+    """Counts wakes."""
+
+    def __init__(self):
+        self.came = threading.Semaphore(0)
+
+    def __call__(self):
+        self.came.release()
+
+    def has_come(self):
+        return self.came.acquire(timeout=10)
+
+
+def test_a_claim_is_given_to_one_at_a_time(entries, another):
+    wakes = Wakes()
+    assert entries.claim(key_of("a"), wakes)
+    assert not another.claim(key_of("a"), wakes)
+    assert not entries.claim(key_of("a"), wakes)
+    assert entries.claim(key_of("b"), wakes)
+    assert not wakes.came.acquire(blocking=False)
+    entries.leave(key_of("a"))
+
+    assert wakes.has_come()
+    assert wakes.has_come()
+    assert another.claim(key_of("a"), wakes)
+
+
+def test_who_is_woken_finds_the_value(entries, another):
+    wakes = Wakes()
+    assert entries.claim(key_of("a"), wakes)
+    assert not another.claim(key_of("a"), wakes)
+    entries.put(entry("a"), str)
+    entries.leave(key_of("a"))
+    entries.flush()
+
+    assert wakes.has_come()
+    assert kept(another, "a") == ["a"]
+
+
+def claimed_by(entries, owner, until):
+    statement = "INSERT INTO {t}claims VALUES (?, ?, ?)"
+    entries.write(lambda execute: execute(statement, [key_of("a"), owner, until]))
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_a_claim_of_another_machine_lasts_until_its_lease_is_over(entries):
+    wakes = Wakes()
+    claimed_by(entries, "elsewhere/boot/1/2/3/4", time.time() + 1e6)
+    assert not entries.claim(key_of("a"), wakes)
+    statement = "UPDATE {t}claims SET until = ?"
+    entries.write(lambda execute: execute(statement, [time.time() - 1]))
+
+    assert wakes.has_come()
+    assert entries.claim(key_of("a"), wakes)
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_a_claim_of_a_process_of_this_machine_that_has_ended_is_none(entries):
+    code = "from cascade.adapters.processes import own_name; print(own_name())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    claimed_by(entries, done.stdout.strip(), time.time() + 1e6)
+
+    assert entries.claim(key_of("a"), Wakes())
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_a_lease_is_renewed_while_a_call_is_made(entries):
+    rows = ClaimRows(entries, lease=0.3)
+    claims = Claims(rows)
+    assert claims.take(key_of("a"), Wakes())
+
+    def until():
+        return entries.read(
+            lambda execute: execute("SELECT until FROM {t}claims", []).fetchone()[0]
+        )
+
+    first = until()
+    waited = threading.Event()
+    for _ in range(100):
+        if until() > first:
+            break
+        waited.wait(0.02)
+    assert until() > first
+    claims.leave(key_of("a"))
+    assert entries.claim(key_of("a"), Wakes())
+
+
+# -- files of users --------------------------------------------------------------------------------
+
+
+@in_databases
+def test_the_digest_of_a_file_is_kept_for_its_last_state(entries, another):
+    entries.keep_file(key_of("a.csv"), "1", b"first")
+    entries.keep_file(key_of("b.csv"), "1", b"other")
+    entries.flush()
+    entries.keep_file(key_of("a.csv"), "2", b"second")
+    entries.flush()
+
+    found = [another.file_digest(key_of("a.csv"), state) for state in "123"]
+    assert found == [None, b"second", None]
+    entries.clear()
+    assert another.file_digest(key_of("b.csv"), "1") is None
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+@in_databases
+def test_what_is_put_within_a_moment_is_written_in_one_transaction(entries, another, monkeypatch):
+    writes, write = [], entries.write
+    monkeypatch.setattr(entries, "write", lambda action: writes.append(1) or write(action))
+    for number in range(50):
+        entries.put(entry(number), str)
+        assert kept(entries, number) == [number]  # this process finds it at once
+    for _ in range(1_000):
+        if len(kept(another, *range(50))) == 50:
+            break
+        time.sleep(0.01)
+
+    assert kept(another, *range(50)) == [*range(50)]
+    assert len(writes) < 10
+
+
+@in_databases
+def test_a_value_that_cannot_be_written_is_told_and_none(entries, monkeypatch, caplog):
+    wakes, write = Wakes(), entries.write
+
+    def fails(_action):
+        raise StoreError("the disk is full")
+
+    assert entries.claim(key_of("a"), wakes)
+    assert not entries.claim(key_of("a"), wakes)
+    monkeypatch.setattr(entries, "write", fails)
+    entries.put(entry("a"), str)
+    entries.leave(key_of("a"))
+    assert wakes.has_come()
+    with pytest.raises(StoreError, match="the disk is full"):
+        while kept(entries, "a"):  # until the thread has tried it
+            entries.flush()
+        raise StoreError(caplog.text)
+    monkeypatch.setattr(entries, "write", write)
+
+    assert kept(entries, "a") == []
+    assert entries.claim(key_of("a"), wakes)
+    put(entries, "a")
+    assert kept(entries, "a") == ["a"]
+
+
+@in_databases
+def test_more_than_some_values_are_written_at_once(entries, another, monkeypatch):
+    monkeypatch.setattr(group_commit, "_MOST", 9)
+    monkeypatch.setattr(group_commit, "GATHER", 1e6)
+    for number in range(10):
+        entries.put(entry(number), str)
+
+    assert kept(another, *range(10)) == [*range(10)]
+
+
 # -- plans -----------------------------------------------------------------------------------------
 
 
 def test_a_plan_leads_to_an_entry_until_its_end(entries, another):
     key = put(entries, "a")
     entries.keep_plans([Plan(b"p" * 16, key, None), Plan(b"q" * 16, key, 150.0)])
+    entries.flush()
 
     assert another.plans([b"p" * 16, b"q" * 16, b"r" * 16], 149.0) == {
         b"p" * 16: Plan(b"p" * 16, key, None),
@@ -153,7 +319,9 @@ def test_a_plan_leads_to_an_entry_until_its_end(entries, another):
 def test_the_latest_plan_replaces_the_one_before(entries):
     first, second = put(entries, "a"), put(entries, "b")
     entries.keep_plans([Plan(b"p" * 16, first, 150.0)])
+    entries.flush()
     entries.keep_plans([Plan(b"p" * 16, second, None)])
+    entries.flush()
 
     assert entries.plans([b"p" * 16], 500.0)[b"p" * 16] == Plan(b"p" * 16, second, None)
 
@@ -161,6 +329,7 @@ def test_the_latest_plan_replaces_the_one_before(entries):
 def test_a_plan_goes_with_its_entry(entries):
     key = put(entries, "a")
     entries.keep_plans([Plan(b"p" * 16, key, None), Plan(b"q" * 16, key_of("gone"), None)])
+    entries.flush()
     entries.remove(key)
 
     assert entries.plans([b"p" * 16, b"q" * 16], 1.0) == {}
@@ -170,6 +339,7 @@ def test_a_thousand_plans_are_found_at_once(entries):
     key = put(entries, "a")
     plans = [Plan(key_of(number), key, None) for number in range(1_200)]
     entries.keep_plans(plans)
+    entries.flush()
 
     assert len(entries.plans([plan.plan for plan in plans], 1.0)) == 1_200
 
@@ -337,6 +507,7 @@ def key_of(name):
 def put(entries, name, body):
     made = Entry(key_of(name), "flows:f", "c1", "{{}}", None, body, 100.0, 0.5, None)
     entries.put(made, str)
+    entries.flush()
 
 entries = open_entries({url!r})
 """
@@ -425,7 +596,7 @@ def test_a_newer_cache_is_refused(url, kind, entries):
         with pytest.raises(StoreError, match="has version 7 of the tables of Cascade"):
             open_entries(url)
     finally:
-        entries.write(lambda execute: execute(change.format(1), []))
+        entries.write(lambda execute: execute(change.format(2), []))
 
 
 @in_sqlite

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cascade.adapters.stores import open_store
 from cascade.spec.errors import StoreError
-from cascade.spec.limit_store import LimitStore, SharesLimits
+from cascade.spec.limit_store import LimitStore, Revised, SharesLimits
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgres"])
@@ -51,7 +52,7 @@ def another(store):
 
 
 def one_more(body, _now):
-    return b"%d" % (int(body or 0) + 1)
+    return Revised(b"%d" % (int(body or 0) + 1))
 
 
 def test_a_store_keeps_limits(store, limits, kind):
@@ -116,8 +117,10 @@ def test_revisions_of_four_processes_come_one_after_the_other(url, kind, limits)
         pytest.skip("a store in memory is not shared by processes")
     program = (
         "import sys\nfrom cascade.adapters.stores import open_store\n"
+        "from cascade.spec.limit_store import Revised\n"
         "limits = open_store(sys.argv[1]).limits()\nsys.stdin.read()\n"
-        "for _ in range(50): limits.revise('a', lambda body, _: b'%d' % (int(body or 0) + 1))\n"
+        "def one_more(body, _): return Revised(b'%d' % (int(body or 0) + 1))\n"
+        "for _ in range(50): limits.revise('a', one_more)\n"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", program, url], stdin=subprocess.PIPE)
@@ -129,6 +132,7 @@ def test_revisions_of_four_processes_come_one_after_the_other(url, kind, limits)
     assert limits.read("a")[0] == b"200"
 
 
+@pytest.mark.parametrize("kind", ["memory", "sqlite"], indirect=True)
 def test_a_local_store_tells_of_each_revision(limits, another):
     told = []
     end = limits.subscribe(lambda: told.append(limits.read("a")[0]))
@@ -139,6 +143,40 @@ def test_a_local_store_tells_of_each_revision(limits, another):
     another.revise("a", one_more)
 
     assert told == ([b"1"] if limits.local else [])
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_a_store_tells_other_processes_of_news(limits, another):
+    told = threading.Semaphore(0)
+    end = limits.subscribe(told.release)
+    assert told.acquire(timeout=20)  # it listens
+    another.revise("a", lambda *_: Revised(b"1", news=False))
+    another.revise("a", lambda *_: Revised(b"2"))
+    assert told.acquire(timeout=20)
+    another.revise("a", lambda *_: None)
+    another.revise("a", lambda *_: Revised(b"3", news=False, lasting=False))
+    another.revise("a", lambda *_: Revised(b"4", lasting=False))
+    assert told.acquire(timeout=20)
+    end()
+    assert not told.acquire(blocking=False)
+    assert limits.read("a")[0] == b"4"
+
+
+@pytest.mark.parametrize("kind", ["postgres"], indirect=True)
+def test_what_has_to_last_waits_for_the_disk_of_the_server(limits, monkeypatch):
+    psycopg, found = pytest.importorskip("psycopg"), []
+    execute = psycopg.Connection.execute
+
+    def watched(connection, statement, *args, **options):
+        cursor = execute(connection, statement, *args, **options)
+        if str(statement).startswith("UPDATE"):
+            found.append(execute(connection, "SHOW synchronous_commit").fetchone()[0])
+        return cursor
+
+    monkeypatch.setattr(psycopg.Connection, "execute", watched)
+    for lasting in (True, False, True):
+        limits.revise("a", lambda *_, lasting=lasting: Revised(b"1", lasting=lasting))
+    assert found == ["on", "off", "on"]
 
 
 def test_closed_limits_are_refused(limits, kind):

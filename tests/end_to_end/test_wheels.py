@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import trove_classifiers
+from packaging.metadata import Metadata
 
 ROOT = Path(__file__).parents[2]
 # The contents of each distribution in `cascade/`; a distribution needs those above it in this list.
@@ -157,6 +159,7 @@ def test_layers_install_without_those_above_them(wheels, environment):
     for count in (1, 2):
         layers_are_installed(wheels, environment, count)
         the_command_names_the_engine(environment)
+        without_words_it_tells_what_is_installed(environment, count)
     layers_are_installed(wheels, environment, 3)
     the_command_names_its_extra(environment)
     the_top_layer_is_installed(wheels, environment)
@@ -185,6 +188,16 @@ def the_command_names_the_engine(environment):
     assert not list(environment.python.parent.glob("cascade*"))
 
 
+def without_words_it_tells_what_is_installed(environment, count):
+    done = environment.run(environment.python, "-I", "-m", "cascade")
+    told = [line.split()[:2] for line in done.stdout.splitlines()[: len(DISTRIBUTIONS)]]
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [name for name, _ in told] == [*DISTRIBUTIONS]
+    assert [found != "not" for _, found in told] == [i < count for i in range(len(told))]
+    assert 'pip install "cascade-engine[cli]"' in done.stdout
+
+
 def the_command_names_its_extra(environment):
     (script,) = environment.python.parent.glob("cascade*")
     message = 'cascade: the command needs cyclopts and rich: pip install "cascade-engine[cli]"\n'
@@ -208,6 +221,21 @@ def without_the_engine_the_rest_works(environment):
     assert "task" in found["public"]
     assert "run" not in found["public"]
     assert found["run"] == "cascade.run needs cascade-engine: pip install cascade-engine"
+
+
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+def test_an_index_accepts_the_metadata(wheels, name):
+    """By the rules of the index itself, which are those of packaging and trove-classifiers."""
+    with zipfile.ZipFile(wheels[name]) as archive:
+        (path,) = (path for path in archive.namelist() if path.endswith(".dist-info/METADATA"))
+        found = Metadata.from_email(archive.read(path), validate=True)
+
+    assert found.license_expression == "Apache-2.0"
+    assert found.description_content_type == "text/markdown"
+    assert found.description == (ROOT / "packages" / name / "README.md").read_text("utf-8")
+    assert set(found.classifiers) <= trove_classifiers.classifiers
+    assert found.summary
+    assert found.requires_python == ">=3.11"
 
 
 def test_the_extra_of_the_command_has_its_dependencies(wheels):

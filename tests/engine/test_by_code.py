@@ -18,6 +18,7 @@ import pytest
 import cascade as cs
 from cascade.adapters.cache.sql_entries import SqlEntries
 from cascade.runtime.events import NodesPlanned, TaskCached, TaskStarted
+from cascade.spec import file_content
 from cascade.spec.errors import ArgumentError
 from cascade.testing import run_virtually
 
@@ -159,9 +160,9 @@ def test_a_changed_graph_loads_what_the_changed_nodes_need(run, monkeypatch):
     value, made = run(total(changed))
     expected = sum(2 * n + 2 * (n + 100) for n in range(4)) + 8 + 1998
     assert (value, sorted(made)) == (expected, ["double", "total", "total"])
-    # Four sums and one double are values of hits; two nodes are looked up by their arguments, and
-    # one is new.
-    assert len(loads) == 4 + 1 + 3
+    # Four sums and one double are values of hits. Three nodes are looked up by their arguments
+    # when they have claimed their calls, the first of them before that as well.
+    assert len(loads) == 4 + 1 + 4
 
 
 def test_params_count_by_their_values(run):
@@ -519,6 +520,24 @@ def test_a_file_counts_by_its_content(run, tmp_path):
     assert run(lines(cs.FileContent(path))) == (2, [])
 
 
+def test_another_process_reads_only_files_that_have_changed(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(file_content, "_COARSE", -1)
+    paths = [tmp_path / f"{number}.txt" for number in range(3)]
+    for path in paths:
+        path.write_text("a\nb\n")
+    target = lambda: total([lines(cs.FileContent(path)) for path in paths])  # noqa: E731
+    assert run(target())[1] == ["lines"] * 3 + ["total"]
+    read, files = file_content._read, []
+    monkeypatch.setattr(file_content, "_read", lambda path: files.append(path) or read(path))
+
+    for changed in ([], [str(paths[1])]):
+        if changed:
+            paths[1].write_text("a\nb\nc\n")
+        file_content._known._digests.clear()
+        assert len(run(target())[1]) == 2 * len(changed)
+        assert {*files} == {*changed}
+
+
 def test_a_file_that_is_not_there_is_named(run, tmp_path):
     with pytest.raises(ArgumentError, match=r"the file '.*gone\.txt' cannot be read: No such file"):
         run(lines(cs.FileContent(tmp_path / "gone.txt")))
@@ -641,17 +660,24 @@ def test_its_repr_has_no_password():
 
 
 _FLOW = """
-import sys
+import multiprocessing
 import cascade as cs
 import flow_helpers
 
 @cs.task(pure=True)
 def scaled(n):
-    print("called", n)
+    print("called", n, flush=True)
     return flow_helpers.scale(n)
 
+def main():
+    cache = cs.ByCode({url!r})
+    print(cs.run([scaled(1).with_cache(cache), scaled(2).with_cache(cache)]), flush=True)
+
 if __name__ == "__main__":
-    print(cs.run([scaled(1), scaled(2)], cache={url!r}))
+    # Such a child runs no exit handlers.
+    child = multiprocessing.get_context("fork").Process(target=main)
+    child.start()
+    child.join()
 """
 
 

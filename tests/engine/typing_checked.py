@@ -20,8 +20,10 @@ def add(a: int, b: int = 2) -> int:
 def run_gives_the_type_of_its_target() -> None:
     assert_type(cs.run(add(1)), int)
     assert_type(cs.run(add(1), {"n": 1}, use_vm=True, deadline=5, capacities={"gpu": 1}), int)
-    assert_type(cs.run([add(1), add(2)]), Any)
-    assert_type(cs.run({"a": add(1)}, progress=True, threads=4), Any)
+    assert_type(cs.run([add(1), add(2)]), list[int])
+    assert_type(cs.run((add(1), cs.gather(add(2)))), tuple[int, list[int]])
+    assert_type(cs.run({"a": add(1)}, progress=True, threads=4), dict[str, int])
+    assert_type(cs.run([add(1), 2]), Any)
 
 
 def options_are_checked() -> None:
@@ -34,7 +36,7 @@ def options_are_checked() -> None:
 async def so_do_engines_programs_and_handles() -> None:
     async with cs.Engine(threads=4, tier="auto", executor=None) as engine:
         assert_type(await engine.run(add(1), max_steps=10, max_rounds=5, priority=1), int)
-        assert_type(await engine.run([add(1)], fail_fast=False), Any)
+        assert_type(await engine.run([add(1)], fail_fast=False), list[int])
         handle = engine.start(add(1), run_id="one")
         assert_type(handle, RunHandle[int])
         assert_type(await handle.result(), int)

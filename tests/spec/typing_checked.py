@@ -143,7 +143,7 @@ def a_map_is_a_lazy_list() -> None:
     assert_type(add.map(a=[1, 2]), MappedLazyResult[int])
     whole: LazyResult[list[int]] = add.map(a=[1, 2])
     assert_type(fetch.map(url=whole), MappedLazyResult[bytes])
-    add.map([1, 2])  # type: ignore[arg-type]
+    add.map([1, 2])  # type: ignore[call-overload]
 
 
 def policies_keep_the_type() -> None:

@@ -33,6 +33,7 @@ def cascade(capsys, monkeypatch):
         return Outcome(code, *capsys.readouterr())
 
     yield call
+    kept = {"cascade", "cyclopts", "rich", *sys.stdlib_module_names}
     for name in set(sys.modules) - before:
-        if not name.startswith(("cascade.", "cyclopts", "rich")):
+        if name.partition(".")[0] not in kept:
             del sys.modules[name]

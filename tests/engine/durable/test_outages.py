@@ -26,7 +26,7 @@ import cascade as cs
 from cascade.adapters.stores import open_store
 from cascade.adapters.stores.sqlite import SQLiteStore
 from cascade.spec.errors import StoreError
-from cascade.spec.run_rows import Commit, RunStatus
+from cascade.spec.run_rows import RunStatus
 
 psycopg: Any = pytest.importorskip("psycopg")
 
@@ -112,18 +112,46 @@ def test_a_full_disk_interrupts_a_run_which_goes_on_when_there_is_space(
     assert not caught.value.transient
     made = len(calls)
     assert 1 < made < 30
-    _end_lease(url, "pages")
+    # The lease holds for some seconds yet, but this process knows that it does not execute the run.
     assert cs.run(_pages(30), run_id="pages", store=url, use_vm=use_vm).startswith("30x")
     assert Counter(calls) - Counter(range(1, 31)) <= Counter([made])  # the call under way
 
 
-def _end_lease(url: str, run_id: str) -> None:
-    """Let the lease of an interrupted run be over, as it is after some seconds."""
+@cs.task
+def sheet(n: int, _before: str = "", tx: Any = cs.inject(cs.transaction)) -> str:
+    """Writes 20 kB."""
+    calls.append(n)
+    try:
+        tx.execute("INSERT INTO sheets VALUES (?, ?)", (n, 20_000 * "x"))
+    except sqlite3.Error as error:
+        raise RuntimeError(f"sheet {n} is lost") from error
+    return f"sheet {n}"
+
+
+def test_a_full_disk_in_a_transaction_of_a_task_interrupts_the_run(
+    tmp_path: Path, full_disk: Any
+) -> None:
+    """The error is none of the task, whose run would have failed."""
+    calls.clear()
+    url, file = f"sqlite:///{tmp_path}/runs.db", tmp_path / "runs.db"
+    with closing(open_store(url)), closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE sheets (n, text)")
+    target = sheet(1)
+    for n in range(2, 21):
+        target = sheet(n, target).with_retry(3)
+    with full_disk(), pytest.raises(StoreError, match="the disk is full or broken"):
+        cs.run(target, run_id="sheets", store=url)
+    made = len(calls)
+    assert 1 < made < 20
     with closing(open_store(url)) as store:
-        run = store.find(run_id)
+        run = store.find("sheets")
         assert run is not None
         assert run.status is RunStatus.RUNNING
-        store.commit([Commit(run.number, run.epoch)], seconds=0)
+    assert cs.run(target, run_id="sheets", store=url) == "sheet 20"
+    with closing(sqlite3.connect(file)) as connection:
+        rows = connection.execute("SELECT n FROM sheets ORDER BY n").fetchall()
+    assert rows == [(n,) for n in range(1, 21)]
+    assert Counter(calls) - Counter(range(1, 21)) == Counter([made])  # the call under way
 
 
 @trials(10, first=0)

@@ -24,7 +24,7 @@ from cascade.spec.errors import (
     StoreError,
     TaskTimeoutError,
 )
-from cascade.spec.run_rows import Commit, Lease, RunStatus
+from cascade.spec.run_rows import Lease, RunStatus
 from cascade.spec.run_store import RunStore, StoreTransaction
 
 
@@ -311,7 +311,6 @@ def test_a_connection_that_is_lost_in_a_transaction_interrupts_the_run(
     run = store.find("r")
     assert run is not None
     assert run.status is RunStatus.RUNNING
-    store.commit([Commit(run.number, run.epoch)], seconds=0)  # its lease is over
     assert cs.run(pays_after_a_loss(), run_id="r", store=store) == "paid"
     assert database.paid == ["book"]
 

@@ -66,6 +66,7 @@ class FakeRun:
     """The part of a run that permits and gates use."""
 
     gate: Gate
+    constraints: ConstraintManager
 
     def __init__(self, loop: FakeLoop | None = None) -> None:
         self.loop = FakeLoop() if loop is None else loop
@@ -94,7 +95,7 @@ class Limits:
         self.run = FakeRun()
         self.loop = self.run.loop
         self.resources = Capacities(capacities)
-        self.constraints = self.engine()
+        self.constraints = self.run.constraints = self.engine()
         self.told: list[str] = []
 
     def engine(self, changed: Any = lambda *_: None) -> ConstraintManager:

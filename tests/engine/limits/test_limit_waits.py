@@ -64,13 +64,13 @@ def test_another_worker_may_begin_admitted_work_at_once():
 
     def another_worker():
         ground.limits.resources.leave(ground.holder)
-        begun.append(ground.limit_waits.admits(ground.work))
+        begun.append(ground.limit_waits.acquire(ground.work))
 
     ground.meanwhile = another_worker
-    assert ground.limit_waits.admits(ground.work) is False
+    assert ground.limit_waits.acquire(ground.work) is False
     assert (begun, ground.went_on, ground.free) == ([True], 1, 0)
-    ground.limit_waits.left(ground.work)
-    assert (ground.free, ground.limit_waits.busy) == (1, False)
+    ground.limit_waits.release(ground.work)
+    assert (ground.free, bool(ground.limits.run.admissions.permits)) == (1, False)
 
 
 def test_the_end_takes_nothing_from_a_call_that_another_worker_has_begun():
@@ -78,38 +78,38 @@ def test_the_end_takes_nothing_from_a_call_that_another_worker_has_begun():
 
     def another_worker_and_the_end():
         ground.limits.resources.leave(ground.holder)
-        assert ground.limit_waits.admits(ground.work)
-        ground.limit_waits.close()
+        assert ground.limit_waits.acquire(ground.work)
+        ground.limits.run.admit_no_more()
 
     ground.meanwhile = another_worker_and_the_end
-    assert ground.limit_waits.admits(ground.work) is False
+    assert ground.limit_waits.acquire(ground.work) is False
     assert ground.free == 0  # the call is under way
-    ground.limit_waits.left(ground.work)
+    ground.limit_waits.release(ground.work)
     assert ground.free == 1
 
 
 def test_admitted_work_that_has_not_begun_waits_again_under_a_pause():
     ground = Ground()
-    assert ground.limit_waits.admits(ground.work) is False
+    assert ground.limit_waits.acquire(ground.work) is False
     ground.limits.resources.leave(ground.holder)
     assert (ground.went_on, ground.free) == (1, 0)
     ground.limits.constraints.pause("task:work")
     assert ground.free == 1
-    assert ground.limit_waits.admits(ground.work) is False
+    assert ground.limit_waits.acquire(ground.work) is False
     ground.limits.constraints.resume("task:work")
     assert ground.went_on == 2
-    assert ground.limit_waits.admits(ground.work) is True
+    assert ground.limit_waits.acquire(ground.work) is True
 
 
 def test_work_that_waits_again_before_it_looks_is_sent_to_the_workers_once():
     """Twice, and two workers would call it."""
     ground = Ground()
-    assert ground.limit_waits.admits(ground.work) is False
+    assert ground.limit_waits.acquire(ground.work) is False
     ground.limits.resources.leave(ground.holder)
     ground.limits.constraints.pause("task:work")
     ground.limits.constraints.resume("task:work")
     assert ground.went_on == 1
-    assert ground.limit_waits.admits(ground.work) is True
+    assert ground.limit_waits.acquire(ground.work) is True
 
 
 def test_recalled_permits_keep_their_places():
@@ -156,14 +156,18 @@ def test_a_request_during_the_end_of_its_run_keeps_nothing(held, when):
     """The end comes before it asks, when it is about to, or when it does not know the answer."""
     ground = Ground(held)
     if when == "first":
-        ground.limit_waits.close()
+        ground.limits.run.admit_no_more()
     else:
-        setattr(ground, when, ground.limit_waits.close)
-    begins = ground.limit_waits.admits(ground.work)
+        setattr(ground, when, ground.limits.run.admit_no_more)
+    begins = ground.limit_waits.acquire(ground.work)
     assert begins is (when == "meanwhile" and not held)  # that was let in before the end
     ground.limits.resources.leave(ground.holder)
-    ground.limit_waits.left(ground.work)
-    assert (ground.free, ground.limit_waits.busy, ground.went_on) == (1, False, 0)
+    ground.limit_waits.release(ground.work)
+    assert (ground.free, bool(ground.limits.run.admissions.permits), ground.went_on) == (
+        1,
+        False,
+        0,
+    )
     assert ground.limits.resources.waiting(ground.limits.run) == []
     assert ground.limits.resources.close(ground.limits.run.gate._admissions) == []
 

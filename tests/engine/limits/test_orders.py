@@ -17,14 +17,14 @@ from tests.engine.limits.orders import Deadlock, Orders
 
 from cascade.runtime.graph_path.queues import limit_waits
 from cascade.runtime.graph_path.queues.limit_waits import LimitWaits
+from cascade.runtime.limits import admission, constraints, gate, rules
 from cascade.runtime.limits import capacities as resources
-from cascade.runtime.limits import constraints, gate, rules
 from cascade.runtime.limits import permits as permits
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import CALLED, INSIDE, NEW, OUT, WAITING, Permit
 from cascade.spec.policies import PLAIN_CALLS
 
-WATCHED = [constraints, gate, resources, rules, permits, limit_waits]
+WATCHED = [admission, constraints, gate, resources, rules, permits, limit_waits]
 #: Of each pair: in each run of the tests, and with ``-m thorough``.
 FEW, MANY = 10, 2_000
 #: What may become of the state of a permit; any may leave, more than once.
@@ -105,16 +105,16 @@ class World:
         raise AssertionError("work was forgotten")
 
     def look_at(self, piece):
-        if self.limit_waits.admits(piece):
+        if self.limit_waits.acquire(piece):
             with self.call(piece.permit):
                 piece.calls += 1
-            self.limit_waits.left(piece)
+            self.limit_waits.release(piece)
 
     def release(self):
         self.limits.resources.leave(self.holder)
 
     def close(self):
-        self.limit_waits.close()
+        self.limits.run.admit_no_more()
         self.closed = self.inside()
 
     def expire(self):
@@ -209,7 +209,7 @@ class World:
         if self.closed is None:
             assert [p.calls for p in self.pieces] == [1, 1], "work was forgotten"
         self.limits.resources.leave(self.own)
-        self.limit_waits.close()
+        self.limits.run.admit_no_more()
         assert self.limits.resources.close(self.gate._admissions) == []
         assert self.is_whole()
 

@@ -1,8 +1,37 @@
-"""``import cascade as cs``: every public name of the installed layers.
+"""Task graphs from ordinary functions: ``import cascade as cs``.
 
-Four distributions share this package. cascade-spec alone ships this file; the others add their
-``cascade/<layer>/`` folders. A layer is imported when one of its names is first used. A name of a
-missing layer raises an AttributeError with the package to install.
+A call of a task runs nothing. It gives a lazy value, a node of a graph. ``cs.run`` computes it::
+
+    import cascade as cs
+
+    @cs.task
+    def double(n: int) -> int:
+        return 2 * n
+
+    @cs.task
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    print(cs.run(total(double.map(n=[1, 2, 3]))))  # 12
+
+Tasks:      task, Task, LazyResult, gather, Router, Param, Env, literal, eq, ne, not_, TailCall
+Policies:   Retry, Constraint, Capacities, checkpoint
+Resources:  resource, inject, override_resource
+Running:    run, run_async, Engine, current, ProcessExecutor, FuturesExecutor
+Looking:    dry_run, visualize, explain, verify, show_progress, History, LineWriter, EventLogger,
+            LogContext, OpenTelemetry
+Caches:     LRUCache, ByCode, ByArguments, CachePolicy, FileContent, FileExists, digestible,
+            explain_cache
+Durable:    enqueue, enqueue_async, schedule, signal, wait_for, sleep, transaction,
+            idempotency_key, storable, portable
+Elsewhere:  ControlPlane
+Modules:    errors (CascadeError is the base), events, testing
+
+``help(cascade.task)`` describes one of them; ``python -m cascade`` is the command line.
+
+Four distributions share this package, and each is imported when one of its names is first used:
+cascade-spec, cascade-graph, cascade-engine and cascade-observatory. Each installs those before it.
+A name of one that is missing raises an AttributeError with the package to install.
 """
 
 TYPE_CHECKING = False  # type checkers read it as True; importing typing would cost 7 ms
@@ -28,12 +57,14 @@ if TYPE_CHECKING:
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
     from cascade.runtime.limits.rules import Constraint as Constraint
+    from cascade.runtime.log_context import LogContext as LogContext
     from cascade.runtime.loops.tiers import explain as explain
     from cascade.runtime.runners import run as run
     from cascade.runtime.runners import run_async as run_async
     from cascade.runtime.telemetry.history import History as History
     from cascade.runtime.telemetry.lines import LineWriter as LineWriter
     from cascade.runtime.telemetry.logs import EventLogger as EventLogger
+    from cascade.runtime.telemetry.otel import OpenTelemetry as OpenTelemetry
     from cascade.runtime.telemetry.progress import show_progress as show_progress
     from cascade.runtime.vm.verifier import verify as verify
     from cascade.spec import errors as errors
@@ -102,9 +133,11 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "runtime.telemetry.history": ("History",),
         "runtime.limits.capacities": ("Capacities",),
         "runtime.limits.rules": ("Constraint",),
+        "runtime.log_context": ("LogContext",),
         "runtime.runners": ("run", "run_async"),
         "runtime.telemetry.lines": ("LineWriter",),
         "runtime.telemetry.logs": ("EventLogger",),
+        "runtime.telemetry.otel": ("OpenTelemetry",),
         "runtime.telemetry.progress": ("show_progress",),
         "runtime.loops.tiers": ("explain",),
         "runtime.vm.verifier": ("verify",),

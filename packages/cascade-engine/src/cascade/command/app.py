@@ -38,6 +38,10 @@ COMMANDS = {
         "cascade.command.views:disassemble",
         "List the compiled instructions of a target.",
     ),
+    "stubs": (
+        "cascade.command.stubs:stubs",
+        "Write stubs with the types of tasks, for checkers.",
+    ),
     "cache": ("cascade.command.caches:cache", "Inspect and clear the cache of pure tasks."),
     "work": ("cascade.command.working:work", "Execute the durable runs of a store."),
     "runs": ("cascade.command.runs:runs", "List, inspect and steer durable runs."),

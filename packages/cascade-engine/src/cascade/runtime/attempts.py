@@ -55,6 +55,7 @@ from cascade.runtime.execution.cancels import Cancels, IsCancelled, cancelled_in
 from cascade.runtime.execution.carried_errors import guarded
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.in_worker import in_worker
+from cascade.runtime.limits.admission import needs_another, needs_permit
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.resources.held import Held
 from cascade.runtime.resources.session import Attempt
@@ -118,6 +119,7 @@ class NodeProcessor:
         is_cancelled: Whether the engine has cancelled the current asyncio task.
         on_cancel: Called when an attempt was cancelled and is about to wait for a plain call.
         jobs: Returns what has workers open and close what coroutines hold; None if owners do that.
+        wrap: Returns the function that the next call of some work calls, if there are middlewares.
     """
 
     def __init__(
@@ -126,8 +128,10 @@ class NodeProcessor:
         is_cancelled: IsCancelled,
         on_cancel: Callable[[], None] | None = None,
         jobs: Callable[[], Jobs] | None = None,
+        wrap: Callable[[Any], Callable[..., Any]] | None = None,
     ) -> None:
         self._jobs = jobs
+        self._wrap = wrap
         self._run = run
         self._is_cancelled = is_cancelled
         self._on_cancel = on_cancel
@@ -142,7 +146,7 @@ class NodeProcessor:
         run = self._run
         result = _NOT_BEGUN
         while result is _NOT_BEGUN:
-            if not run.governs(call.operation, call.policies):
+            if not needs_permit(run.constraints, call.operation, call.policies):
                 call.permit = None
                 call.goes_on()
                 result = await self._with_resources(call, None)
@@ -189,7 +193,7 @@ class NodeProcessor:
         try:
             args, kwargs = await jobs.open(held, call.work, call.args, call.kwargs)
             run = self._run
-            if run.constraints.any and run.gate.asks_again(call.operation, call.permit):
+            if needs_another(run.constraints, call.operation, call.permit):
                 value = _NOT_BEGUN
             else:
                 value = await self._await(call, args, kwargs)
@@ -218,11 +222,11 @@ class NodeProcessor:
         if place is Place.LOOP:
             return await self._await(call, args, kwargs)
         if place is Place.INLINE and within is None:
-            return await self._inline(call.operation, args, kwargs)
+            return await self._inline(call.operation, self._func(call), args, kwargs)
         executor: Executor = run.threads
         if place is Place.BOUND:
             executor = run.resources.bound_thread
-        func = call.operation.func
+        func = self._func(call)
         if place is Place.WORKER and timeout is None and within is None and self._jobs is not None:
             make = partial(self._in_thread, call, func, args, kwargs)
             in_context = partial(run.context.copy().run, make)
@@ -248,19 +252,29 @@ class NodeProcessor:
         operation, permit = call.operation, call.permit
         if call.work is not None:
             attempt_here.set((self._run, call.work))
-        if self._run.gate.asks_again(operation, permit):
+        if needs_another(self._run.constraints, operation, permit):
             return _NOT_BEGUN
         if permit is not None:
             current_permit.set(permit)
         return guarded(self._run.placement.timed(operation, func), args, kwargs)
 
+    def _func(self, call: NodeCall) -> Callable[..., Any]:
+        """The function to call, with middlewares around it if there are any."""
+        if self._wrap is None or call.work is None:
+            return call.operation.func
+        return self._wrap(call.work)
+
     async def _inline(
-        self, operation: Operation, args: Iterable[Any], kwargs: Mapping[str, Any]
+        self,
+        operation: Operation,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
     ) -> Any:
         """Call a plain function in the event loop's thread, where a cancel waits for an await."""
         cancels = Cancels()
         try:
-            value = self._run.call_here(operation, operation.func, args, kwargs)
+            value = self._run.call_here(operation, func, args, kwargs)
         except BaseException as error:
             if cancels.count and not self._is_cancelled(cancels.count):
                 await cancels.settle(error, self._is_cancelled)
@@ -273,10 +287,11 @@ class NodeProcessor:
         """Await a task's coroutine, within its timeout."""
         operation, source, permit = call.operation, call.source, call.permit
         timeout = call.policies.timeout
+        func = self._func(call)
         if timeout is None:
-            return await self.await_once(operation, source, args, kwargs, permit)
+            return await self.await_once(operation, source, args, kwargs, permit, func=func)
         scope = asyncio.timeout(timeout)
-        work = self.await_once(operation, source, args, kwargs, permit, scope)
+        work = self.await_once(operation, source, args, kwargs, permit, scope, func)
         try:
             return await in_time(scope, work)
         except TimeoutError as error:
@@ -292,6 +307,7 @@ class NodeProcessor:
         kwargs: Mapping[str, Any],
         permit: Permit | None = None,
         scope: asyncio.Timeout | None = None,
+        func: Callable[..., Any] | None = None,
     ) -> Awaitable[Any]:
         """An awaitable for a call of a coroutine function without policies.
 
@@ -302,6 +318,7 @@ class NodeProcessor:
             kwargs: Its keyword arguments.
             permit: The permit of the call, if it needed one.
             scope: A timeout that may cancel it.
+            func: Called in place of the function of ``operation``.
 
         Raises, when awaited: See ``Run.awaiting``.
         """
@@ -310,7 +327,8 @@ class NodeProcessor:
         if permit is not None:
             run.gate.mark(context, permit)
         is_over = self._is_cancelled if scope is None else partial(self._is_over, scope)
-        return run.awaiting(operation, source, operation.func(*args, **kwargs), context, is_over)
+        coro = (func or operation.func)(*args, **kwargs)
+        return run.awaiting(operation, source, coro, context, is_over)
 
     def _is_over(self, scope: asyncio.Timeout, outside: int) -> bool:
         """Whether the engine has cancelled a call, or the scope of its timeout has."""

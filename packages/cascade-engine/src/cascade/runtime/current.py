@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from cascade.runtime.middleware import WITH_MIDDLEWARE
 from cascade.runtime.run import Run, current_run
 from cascade.spec.callables import function_of
 from cascade.spec.errors import RunError
@@ -60,7 +61,8 @@ class Place:
     source: LazyResult[Any]
     operation: Operation
     attempt: int = 1
-    step: int = 0
+    #: None in a compiled loop, whose steps are not told apart.
+    step: int | None = 0
 
 
 #: The run and the call of an attempt on a thread that belongs to no worker.
@@ -89,8 +91,8 @@ def current() -> Current:
     run = current_run.get(None)
     if run is None:
         raise RunError("cs.current() was called outside of a run; call it in a task")
-    place = run.locate()
-    if place is None or not _is_below(place.operation):
+    place: Place | None = run.locate()
+    if place is None or place.step is None or not is_below(place.operation):
         raise RunError(
             "cs.current() was called where no task can be told from others\n"
             "    wrong:  in a function that a compiled loop calls, or in an asyncio task or thread "
@@ -113,19 +115,21 @@ def current() -> Current:
     )
 
 
-def _is_below(operation: Operation) -> bool:
-    """Whether the function of ``operation`` is being called, as far as that can be told.
+def is_below(operation: Operation) -> bool:
+    """Whether the function of ``operation``, or a middleware around it, is being called.
+
+    As far as that can be told.
 
     What is known of a thread may be the node whose call has returned straight-line code.
     """
     code = getattr(function_of(operation.func), "__code__", None)
     if code is None:
         return True
-    frame = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        if frame.f_code is code:
+        if frame.f_code is code or frame.f_code in WITH_MIDDLEWARE:
             return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False
 
 

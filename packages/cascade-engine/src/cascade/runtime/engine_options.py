@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
 
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus
     from cascade.runtime.limits.capacities import Capacities
     from cascade.runtime.loops.tiers import Tier
+    from cascade.runtime.middleware import Middleware
     from cascade.runtime.telemetry.levels import LogLevel
     from cascade.runtime.telemetry.lines import LogFormat
+    from cascade.runtime.telemetry.otel import OpenTelemetry
     from cascade.spec.caching import CachePolicy
     from cascade.spec.protocols import (
         CacheBackend,
@@ -47,6 +49,8 @@ class EngineOptions(TypedDict, total=False):
     capacities: Capacities | Mapping[str, float] | None
     cache: CachePolicy | CacheBackend | str | None
     tier: Tier
+    middleware: Sequence[Middleware]
+    otel: OpenTelemetry | bool
     teardown_timeout: float
     step_interval: float
     store: RunStore | str | None
@@ -92,6 +96,10 @@ class EngineSettings:
         cache: The cache of all calls of tasks with ``pure=True``: a policy such as ``cs.ByCode``,
             the URL of a ByCode (``"sqlite:///cache.db"``), or a backend; see ``with_cache``.
         tier: How compiled loops make steps; see ``VirtualMachine``.
+        middleware: Generator functions around each call of a task, the outermost one first; see
+            ``cascade.runtime.middleware``. Loops are then not compiled.
+        otel: Report runs, nodes and attempts to OpenTelemetry: true for the global providers, or a
+            ``cs.OpenTelemetry``. Needs ``pip install "cascade-engine[otel]"``.
         teardown_timeout: Seconds that closing a resource may take, unless the resource has a
             ``teardown_timeout`` of its own. A teardown that takes longer is cancelled or, on a
             thread, abandoned; that is an error of the run, and the other resources are closed.
@@ -124,6 +132,8 @@ class EngineSettings:
     capacities: Capacities | Mapping[str, float] | None = None
     cache: CachePolicy | CacheBackend | str | None = None
     tier: Tier = "auto"
+    middleware: Sequence[Middleware] = ()
+    otel: OpenTelemetry | bool = False
     teardown_timeout: float = TEARDOWN_TIMEOUT
     step_interval: float = STEP_INTERVAL
     store: RunStore | str | None = None

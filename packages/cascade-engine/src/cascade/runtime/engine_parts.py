@@ -12,6 +12,7 @@ from cascade.runtime.execution.event_loop_calls import Patience
 from cascade.runtime.execution.placement import Durations
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
+from cascade.runtime.middleware import Middlewares
 from cascade.runtime.options import STEP_INTERVAL
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class EngineParts:
         cache: That of tasks with ``pure=True``; None for no cache.
         early: The spare asyncio tasks of the event loop; None without an engine.
         elsewhere: Makes calls in other processes.
+        middleware: The functions around each call; None if there are none.
     """
 
     bus: MessageBus
@@ -63,3 +65,4 @@ class EngineParts:
     cache: CachePolicy | None = None
     early: EarlyTasks | None = None
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
+    middleware: Middlewares | None = None

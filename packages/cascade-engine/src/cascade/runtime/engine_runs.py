@@ -106,7 +106,7 @@ class EngineRuns:
         del self.active[run]
         now = perf_counter()
         if not run.bus.is_silent:
-            run.publish(RunFinished, _status(error), now - started, error)
+            run.publish(RunFinished, _status(error), now - started, error, run.steps.count)
         return now - self._turned > BUDGET
 
     async def _give_turn(self, run: Run) -> None:

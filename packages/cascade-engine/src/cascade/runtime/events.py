@@ -77,6 +77,8 @@ class RunFinished(Event):
     status: str
     duration: float
     error: BaseException | None = None
+    #: Tail calls and returned lazy values that it has made (M20).
+    steps: int = 0
 
 
 @_event

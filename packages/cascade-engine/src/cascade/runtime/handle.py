@@ -1,11 +1,14 @@
-"""RunHandle: a run begun by ``engine.start``, with its result, its status and its cancel."""
+"""RunHandle: a run begun by ``engine.start``: its result, its status, its figures, its cancel."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 from typing import Generic, TypeVar
 
+from cascade.runtime.telemetry.summary import RunSummary, Summing
+from cascade.runtime.telemetry.wording import error_text
 from cascade.spec.errors import RunCancelledError
 
 R = TypeVar("R")
@@ -25,11 +28,21 @@ class RunHandle(Generic[R]):
         target: str,
         work: asyncio.Task[R],
         before_cancel: Callable[[str], object] | None = None,
+        summing: Summing | None = None,
     ) -> None:
         self.run_id = run_id
         self.target = target
         self._work = work
         self._before_cancel = before_cancel
+        self._summing = summing
+        self._began = perf_counter()
+        self._seconds: float | None = None
+        work.add_done_callback(self._has_ended)
+
+    def _has_ended(self, _work: asyncio.Task[R]) -> None:
+        self._seconds = perf_counter() - self._began
+        if self._summing is not None:
+            self._summing.close()  # also if the run was cancelled before it began
 
     async def result(self) -> R:
         """The value of the target, once the run has ended; may be awaited more than once.
@@ -74,6 +87,24 @@ class RunHandle(Generic[R]):
         if self._work.cancelled():
             return "cancelled"
         return "succeeded" if self._work._exception is None else "failed"
+
+    def summary(self) -> RunSummary:
+        """The figures of the run: those so far, or those of its end.
+
+        After ``start(target, summary=True)`` it has counts, durations, retries, failures and the
+        slowest nodes, by task; otherwise only the status, the error and the duration of the run.
+        From any thread.
+        """
+        seconds, status, summing = self._seconds, self.status, self._summing
+        error = self._work.exception() if status == "failed" else None
+        return RunSummary(
+            self.run_id,
+            self.target,
+            status,
+            perf_counter() - self._began if seconds is None else seconds,
+            "" if error is None else error_text(error),
+            *(() if summing is None else summing.figures),
+        )
 
     def __repr__(self) -> str:
         return f"<RunHandle {self.run_id} of '{self.target}', {self.status}>"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ref
 
 from cascade.adapters.executors.checks import check_lender
@@ -27,6 +27,7 @@ from cascade.runtime.execution.placement import Durations
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.rules import Constraint
+from cascade.runtime.middleware import Middleware, Middlewares
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.recording import Record, recorder
@@ -35,6 +36,10 @@ from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_value import number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.protocols import Executor, StateBackend, TaskExecutor
+from cascade.spec.wording import short
+
+if TYPE_CHECKING:
+    from cascade.runtime.telemetry.otel import Tracing
 
 
 class _Lent(NamedTuple):
@@ -60,6 +65,8 @@ class Lending:
         blueprints: The targets of ``TailCall(target_blueprint_id=…)``.
         abandoned: The calls that runs no longer wait for (M8).
         durations: The functions found to be slow in the event loop's thread (M6).
+        elsewhere: Makes calls in other processes.
+        middleware: The functions around each call, or None.
 
     Raises:
         ExecutorError: ``threads`` or ``executor`` lends no threads of this process.
@@ -75,6 +82,8 @@ class Lending:
         self._bus = bus
         self._constraints = constraints
         self._step_interval = made.step_interval
+        self.tracing = None if made.otel is False else _tracing(made.otel, bus)
+        self.middleware = _around(made.middleware, self.tracing)
         self._cache = engines_cache(made.cache)
         self._owns_cache = isinstance(made.cache, str)
         self.abandoned = AbandonedCalls()
@@ -118,6 +127,7 @@ class Lending:
             cache=self._cache,
             early=EarlyTasks(loop, monitor),
             elsewhere=self.elsewhere,
+            middleware=self.middleware,
         )
         self._last = _Lent(ref(loop), threading.get_ident(), state, hook, parts)
         return parts
@@ -131,6 +141,10 @@ class Lending:
             self._threads.shutdown(wait=False)
         if self._owns_cache:
             self._cache.close()
+        elif (shared := getattr(self._cache, "shared", None)) is not None:
+            shared.flush()
+        if self.tracing is not None:
+            self.tracing.close()
 
     def _threads_of(self, loop: asyncio.AbstractEventLoop) -> Executor:
         """In virtual time plain functions run inline, unless the engine was given threads."""
@@ -142,6 +156,29 @@ class Lending:
         if thread not in self._monitors:
             self._monitors[thread] = BlockingMonitor(_tell_of_blocking)
         return self._monitors[thread]
+
+
+def _tracing(otel: Any, bus: MessageBus) -> Tracing:
+    """What reports to OpenTelemetry.
+
+    Raises:
+        ArgumentError: ``otel`` is no such option.
+        ImportError: OpenTelemetry is not installed.
+    """
+    from cascade.runtime.telemetry.otel import OpenTelemetry, Tracing
+
+    options = OpenTelemetry() if otel is True else otel
+    if not isinstance(options, OpenTelemetry):
+        raise ArgumentError(f"otel= takes True or a cs.OpenTelemetry, but got {short(otel)}")
+    return Tracing(bus, options)
+
+
+def _around(middleware: Sequence[Middleware], tracing: Tracing | None) -> Middlewares | None:
+    """The functions around each call, that of OpenTelemetry outside of the others."""
+    given = Middlewares(middleware)
+    if tracing is not None:
+        return Middlewares((tracing.middleware, *given.functions))
+    return given if given.functions else None
 
 
 def engines_cache(cache: Any) -> Any:

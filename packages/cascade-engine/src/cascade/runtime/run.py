@@ -29,7 +29,7 @@ from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.execution.worker_calls import WorkerCall, submit
 from cascade.runtime.inbox import Inbox
 from cascade.runtime.lazily import lazily
-from cascade.runtime.limits.gate import Gate, governs
+from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import Admissions, current_permit
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_events import RunEvents
@@ -40,7 +40,6 @@ from cascade.spec.lazy_value import RESOURCES, SOURCE, number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
-from cascade.spec.policies import CallPolicies
 from cascade.spec.protocols import Executor
 
 if TYPE_CHECKING:
@@ -86,6 +85,8 @@ class Run(RunEvents):
         patience: The targets for which short waits for workers pay; None for no such waits.
         early: The spare asyncio tasks of the event loop; None without an engine.
         elsewhere: Makes calls in other processes.
+        middleware: The functions around each call, or None.
+        short_cuts: Whether calls of plain values may be made together, without a ``Work``.
         pool_reports: The nodes on the threads of its pool, and those that wait; None without one.
     """
 
@@ -113,12 +114,14 @@ class Run(RunEvents):
         # Later registrations and overrides apply to later runs.
         self._registered = lent.container.registered_now()
         # In virtual time the speed of the machine must not matter, and threads stop the clock.
-        self._is_virtual = VirtualLoop.was_used and isinstance(self.loop, VirtualLoop)
-        self.patience: Patience | None = None if self._is_virtual else lent.patience
+        self.is_virtual = VirtualLoop.was_used and isinstance(self.loop, VirtualLoop)
+        self.patience: Patience | None = None if self.is_virtual else lent.patience
         self.monitor = lent.monitor
         self.early = lent.early
         self.elsewhere = lent.elsewhere
-        self._retry_delays: dict[object, Waiting] = {}
+        self.middleware = lent.middleware
+        self.short_cuts = not lent.elsewhere.everything and lent.middleware is None
+        self._delayed: dict[object, Waiting] = {}
         self._starter = current_run.get(None)
         self.pool_reports: PoolReports | None = None
         #: Key of a begun call of a task or resource → its name.
@@ -147,7 +150,7 @@ class Run(RunEvents):
     @lazily
     def placement(self) -> Placement:
         """Decides where calls are made (M6)."""
-        return Placement(None if self._is_virtual else self._lent.durations)
+        return Placement(None if self.is_virtual else self._lent.durations)
 
     @lazily
     def gate(self) -> Gate:
@@ -160,7 +163,7 @@ class Run(RunEvents):
         """The calls on threads, and those that wait for one."""
         starter = self._starter
         parent: ThreadWaits | None = None if starter is None else starter.thread_waits
-        return ThreadWaits(self, parent, self._is_virtual)
+        return ThreadWaits(self, parent, self.is_virtual)
 
     # -- its life -----------------------------------------------------------------------------
 
@@ -171,6 +174,16 @@ class Run(RunEvents):
         if journal.made:
             self.steps.add_earlier(journal.made)
         self.record = together(self.record, journal.record)
+
+    @property
+    def is_inner(self) -> bool:
+        """Whether a call of another run has begun it."""
+        return self._starter is not None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether a state backend or a hook gets each outcome."""
+        return self._lent.record is not None
 
     @property
     def is_durable(self) -> bool:
@@ -248,10 +261,6 @@ class Run(RunEvents):
         traceback: TracebackType | None,
     ) -> None:
         await self.end(error)
-
-    def governs(self, operation: Operation, policies: CallPolicies) -> bool:
-        """Whether a call needs a permit."""
-        return governs(self.constraints, operation, policies)
 
     def admit_no_more(self) -> None:
         """Start nothing more that needs a permit, and end all waits for permits."""
@@ -339,26 +348,30 @@ class Run(RunEvents):
         unthreaded = self.thread_waits.waiting(None if inputs else _MOST_LISTED)
         held_up += [Waiting(*wait) for wait in unthreaded]
         lacking = self._lacking() if inputs else ()
-        return [*self._retry_delays.values(), *self._timed(), *held_up, *lacking]
+        return [*self._delayed.values(), *self._timed(), *held_up, *lacking]
 
-    def begin_retry_delay(
-        self, task: str, source: LazyResult[Any] | None, seconds: float
+    def begin_delay(
+        self,
+        task: str,
+        source: LazyResult[Any] | None,
+        seconds: float | None,
+        reason: str = "retry delay",
     ) -> object:
-        """Report that a node waits for its next attempt, until ``end_retry_delay`` is called.
+        """Report that a node waits for its next attempt, or for another reason.
 
         Returns:
-            The argument of ``end_retry_delay``.
+            The argument of ``end_delay``, which must be called.
         """
         key = object()
         node, item = number_of(source), item_of(source)
-        self._retry_delays[key] = Waiting(task, node, "retry delay", (), seconds, monotonic(), item)
-        if seconds:
-            self.publish(TaskWaiting, task, node, "retry delay", (), seconds, item=item)
+        self._delayed[key] = Waiting(task, node, reason, (), seconds, monotonic(), item)
+        if seconds != 0:
+            self.publish(TaskWaiting, task, node, reason, (), seconds, item=item)
         return key
 
-    def end_retry_delay(self, key: object) -> None:
+    def end_delay(self, key: object) -> None:
         """Report that it no longer waits."""
-        del self._retry_delays[key]
+        del self._delayed[key]
 
     # -- threads ------------------------------------------------------------------------------
 

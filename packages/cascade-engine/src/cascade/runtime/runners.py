@@ -23,12 +23,39 @@ if TYPE_CHECKING:
 # (observatory/benchmarks/import_cost.py).
 
 R = TypeVar("R")
+S = TypeVar("S")
+T = TypeVar("T")
+K = TypeVar("K")
 
 
 @overload
 def run(
     target: LazyResult[R], params: Mapping[str, Any] | None = None, **options: Unpack[ScriptOptions]
 ) -> R: ...
+@overload
+def run(
+    target: list[LazyResult[R]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[ScriptOptions],
+) -> list[R]: ...
+@overload
+def run(
+    target: tuple[LazyResult[R], LazyResult[S]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[ScriptOptions],
+) -> tuple[R, S]: ...
+@overload
+def run(
+    target: tuple[LazyResult[R], LazyResult[S], LazyResult[T]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[ScriptOptions],
+) -> tuple[R, S, T]: ...
+@overload
+def run(
+    target: dict[K, LazyResult[R]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[ScriptOptions],
+) -> dict[K, R]: ...
 @overload
 def run(
     target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[ScriptOptions]
@@ -96,6 +123,30 @@ def run(
 async def run_async(
     target: LazyResult[R], params: Mapping[str, Any] | None = None, **options: Unpack[ScriptOptions]
 ) -> R: ...
+@overload
+async def run_async(
+    target: list[LazyResult[R]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[ScriptOptions],
+) -> list[R]: ...
+@overload
+async def run_async(
+    target: tuple[LazyResult[R], LazyResult[S]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[ScriptOptions],
+) -> tuple[R, S]: ...
+@overload
+async def run_async(
+    target: tuple[LazyResult[R], LazyResult[S], LazyResult[T]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[ScriptOptions],
+) -> tuple[R, S, T]: ...
+@overload
+async def run_async(
+    target: dict[K, LazyResult[R]],
+    params: Mapping[str, Any] | None = None,
+    **options: Unpack[ScriptOptions],
+) -> dict[K, R]: ...
 @overload
 async def run_async(
     target: Any, params: Mapping[str, Any] | None = None, **options: Unpack[ScriptOptions]

@@ -43,9 +43,10 @@ class CallKey:
         began: When the call was found to be a miss, by ``perf_counter``; 0 before.
         ends: When the entry of the call ends, in seconds since the epoch; None for never.
         is_kept: Whether the call has an entry now.
+        is_claimed: Whether others wait for the call.
     """
 
-    __slots__ = ("args", "began", "code", "digest", "ends", "is_kept", "task")
+    __slots__ = ("args", "began", "code", "digest", "ends", "is_claimed", "is_kept", "task")
 
     def __init__(self, digest: bytes, task: str, code: CodeHash, args: Mapping[str, bytes]) -> None:
         self.digest = digest
@@ -54,7 +55,7 @@ class CallKey:
         self.args = args
         self.began = 0.0
         self.ends: float | None = None
-        self.is_kept = False
+        self.is_kept = self.is_claimed = False
 
     def found(self, ends: float | None) -> None:
         """The call has an entry until ``ends``."""

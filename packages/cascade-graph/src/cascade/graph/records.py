@@ -153,18 +153,16 @@ def tail_record(
             f"the task {name_of(task)} cannot be imported by that name; define it at the top "
             "level of a module"
         )
-    lazy: dict[str, Any] = {}
     own = task.parameters.injections
     if own:  # each process opens resources for itself
         args = {n: v for n, v in args.items() if n not in own or not _is_same(v, own[n])}
-    try:
-        body = codec.encode(args if type(args) is dict else dict(args))
-    except NotStorableError:
-        args, lazy = _separated(task, args)
-        body = codec.encode(args)
     rest: dict[str, Any] = {"amounts": dict(amounts)} if amounts else {}
-    if apart is not None and len(body) >= apart.size:
-        body, rest["apart"] = _without_large(codec, args, apart)
+    lazy: dict[str, Any] = {}
+    body = codec.encode_small(args if type(args) is dict else dict(args))
+    if body is None or (apart is not None and len(body) >= apart.size):
+        body, lazy, large = _one_by_one(codec, task, args, apart)
+        if large:
+            rest["apart"] = large
     if task.version is not None:
         rest["version"] = task.version
     if blueprint is not None:
@@ -217,32 +215,56 @@ def read_record(
         raise SerializationError(f"a record cannot be read: {error_text(error)}") from error
 
 
-def _separated(
-    task: Task[..., Any], args: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The plain arguments, and the lazy ones; those of ``*args`` by index, ``**kwargs`` by name.
+def _one_by_one(
+    codec: Codec, task: Task[..., Any], args: Mapping[str, Any], apart: Apart | None
+) -> tuple[bytes, dict[str, Any], dict[str, str]]:
+    """The plain arguments as JSON, the lazy ones, and the digests of the large ones.
+
+    Each is encoded once, as it may be large.
 
     Raises:
         NotStorableError: An argument has no stored form.
     """
-    plain: dict[str, Any] = {}
+    members: list[bytes] = []
     lazy: dict[str, Any] = {}
+    large: dict[str, str] = {}
     for name, value in args.items():
-        if name == task.parameters.var_positional:
-            plain[name], found = _separated_items(dict(enumerate(value)))
-            plain[name] = [*plain[name].values()]
-        elif name == task.parameters.var_keyword:
-            plain[name], found = _separated_items(value)
+        body = None if isinstance(value, LazyResult) else codec.encode_if_storable(value)
+        if body is None:
+            plain, found = _separated(task, name, value)
+            if found is not None:
+                lazy[name] = found
+            if plain is found:  # the whole argument is lazy
+                continue
+            body = codec.encode_if_storable(plain)
+            if body is None:  # raises the error, which has the place
+                members.append(codec.encode({name: plain})[1:-1])
+                continue
+        if apart is not None and len(body) >= apart.size:
+            large[name] = apart.keep(codec.seal(body)).hex()
         else:
-            settled = _settled(value)
-            if isinstance(settled, LazyResult) and type(value) is not Literal:
-                lazy[name] = settled
-            else:
-                plain[name] = settled
-            continue
-        if found:
-            lazy[name] = found
-    return plain, lazy
+            members.append(b"%b:%b" % (_text(name), body))
+    return b"{%b}" % b",".join(members), lazy, large
+
+
+def _separated(task: Task[..., Any], name: str, value: Any) -> tuple[Any, Any]:
+    """The plain part of an argument, and the lazy one or None; the same if all of it is lazy.
+
+    The lazy elements are given by index for ``*args``, and by name for ``**kwargs``.
+
+    Raises:
+        NotStorableError: The argument has no stored form.
+    """
+    if name == task.parameters.var_positional:
+        plain, found = _separated_items(dict(enumerate(value)))
+        return [*plain.values()], found or None
+    if name == task.parameters.var_keyword:
+        plain, found = _separated_items(value)
+        return plain, found or None
+    settled = _settled(value)
+    if isinstance(settled, LazyResult) and type(value) is not Literal:
+        return settled, settled
+    return settled, None
 
 
 def _separated_items(items: Mapping[Any, Any]) -> tuple[dict[Any, Any], dict[Any, Any]]:
@@ -253,20 +275,6 @@ def _separated_items(items: Mapping[Any, Any]) -> tuple[dict[Any, Any], dict[Any
         if isinstance(settled, LazyResult) and type(value) is not Literal:
             plain[key], lazy[key] = None, settled
     return plain, lazy
-
-
-def _without_large(
-    codec: Codec, args: Mapping[str, Any], apart: Apart
-) -> tuple[bytes, dict[str, str]]:
-    """The arguments that are not large, and the digests of the others."""
-    members, digests = [], {}
-    for name, value in args.items():
-        body = codec.encode(value)
-        if len(body) >= apart.size:
-            digests[name] = apart.keep(codec.seal(body)).hex()
-        else:
-            members.append(b"%b:%b" % (_text(name), body))
-    return b"{%b}" % b",".join(members), digests
 
 
 def _settled(value: Any) -> Any:

@@ -12,7 +12,7 @@ call.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from hashlib import blake2b
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, runtime_checkable
@@ -58,6 +58,32 @@ class CachePolicy(Protocol):
 
     def save(self, key: Any, arguments: Mapping[str, Any], value: Any) -> None:
         """Keep the node's value. The task may have changed the objects in ``arguments`` since."""
+
+
+class SharedCache(Protocol):
+    """A cache that makes equal calls of several runs once, also of runs in other processes.
+
+    A policy has one as its attribute ``shared``, or has no such attribute, or None. A node whose
+    value ``load`` does not have claims its key. If that is refused, another run makes the call, and
+    the node waits, without a thread.
+    """
+
+    @property
+    def wait(self) -> float | None:
+        """Seconds that a node waits at most before it makes the call as well; None for no limit."""
+
+    def claim(self, key: Any, wake: Callable[[], object]) -> bool:
+        """Whether the node makes the call, and ``leave`` will be called after it.
+
+        Otherwise ``wake`` is called, once and from any thread, when the call may be over. Then the
+        node asks ``load`` again, and claims again if it has to.
+        """
+
+    def leave(self, key: Any) -> None:
+        """The call of a claimed key is over. ``save`` was called before, if it has a value."""
+
+    def flush(self) -> None:
+        """Write what was saved, for other processes. Called when an engine ends."""
 
 
 class PlannedCache(Protocol):

@@ -34,7 +34,7 @@ Errors: TypeAlias = type[Exception] | tuple[type[Exception], ...]
 AsLazy: TypeAlias = Callable[[Any, CodeType, int], Any]
 
 
-class _Mark:
+class NotGiven:
     """A value that stands for none; no user has it."""
 
     __slots__ = ("_text",)
@@ -47,9 +47,9 @@ class _Mark:
 
 
 #: The default of options for which every value is a fallback.
-NOT_GIVEN: Final = _Mark("(not given)")
+NOT_GIVEN: Final = NotGiven("(not given)")
 #: The default of handlers: the error is the value.
-ITS_ERROR: Final = _Mark("(the error)")
+ITS_ERROR: Final = NotGiven("(the error)")
 
 
 class Fallback:

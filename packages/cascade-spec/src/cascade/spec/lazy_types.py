@@ -13,7 +13,7 @@ operator makes a node for a container among its operands, and a container is a n
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import CodeType, MethodType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, final, overload
 
@@ -60,7 +60,7 @@ S = TypeVar("S")
 E = TypeVar("E", bound=Exception)
 
 
-class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
+class LazyResult(PolicyMethods, Arithmetic[R_co], Misuse, Generic[R_co]):
     """The value of a call that a run has yet to make.
 
     Made by calling a Task. Not thread-safe while its policies are being set; immutable after.
@@ -183,7 +183,11 @@ class LazyResult(PolicyMethods, Arithmetic, Misuse, Generic[R_co]):
         """The node whose task declares the number of values."""
         return self
 
-    def __iter__(self) -> Iterator[Any]:
+    @overload  # of any type: a tuple has one for each part
+    def __iter__(self: LazyResult[tuple[Any, ...]]) -> Iterator[LazyResult[Any]]: ...
+    @overload
+    def __iter__(self: LazyResult[Iterable[S]]) -> Iterator[LazyResult[S]]: ...
+    def __iter__(self) -> Iterator[LazyResult[Any]]:
         if self._unpacks.task.nout is not None:
             frame = sys._getframe(1)
             return self._unpacked(self._unpacks.task.nout, frame.f_code, frame.f_lasti)
@@ -274,6 +278,15 @@ def with_fallback(
     return FallbackResult(operation, (fallback, lazy), NO_KWARGS, (lazy,), 0, code, lasti)
 
 
+@overload
+def gather(*values: LazyResult[S]) -> LazyResult[list[S]]: ...
+@overload
+def gather(
+    *values: Any,
+    return_exceptions: bool = False,
+    skipped: Any = NOT_GIVEN,
+    catch: tuple[Errors, Any] | None = None,
+) -> LazyResult[list[Any]]: ...
 def gather(
     *values: Any,
     return_exceptions: bool = False,

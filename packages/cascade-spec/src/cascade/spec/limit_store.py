@@ -7,13 +7,25 @@ A store knows names, bytes and a clock, and nothing of limits. Every implementat
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from cascade.spec.run_store import Unsubscribe
 
+
+class Revised(NamedTuple):
+    """A new document."""
+
+    body: bytes
+    #: Whether others wait for it, and are to be told where the store can tell them.
+    news: bool = True
+    #: Whether it has to survive a crash of the database. If not, the document of shortly before may
+    #: come back, and the store may take less time.
+    lasting: bool = True
+
+
 #: From a document, None if there is none, and the time of the store: the new document, or None to
 #: leave it as it is. It may be called more than once, and must be quick: others wait meanwhile.
-Revision: TypeAlias = Callable[[bytes | None, float], bytes | None]
+Revision: TypeAlias = Callable[[bytes | None, float], Revised | None]
 
 
 @runtime_checkable
@@ -46,7 +58,12 @@ class LimitStore(Protocol):
         """
 
     def subscribe(self, listener: Callable[[], None]) -> Unsubscribe:
-        """Call ``listener`` after each revision, in its thread. Only a local store does that."""
+        """Call ``listener`` at news, until the returned function is called.
+
+        A local store does that after each revision, in its thread, and so tells of the revisions of
+        all. Another store tells of those of other processes if it can, in a thread of its own; it
+        may tell of its own ones too.
+        """
 
     def close(self) -> None:
         """Close all connections; the other methods raise StoreError from then on."""

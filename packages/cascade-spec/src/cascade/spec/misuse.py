@@ -76,17 +76,8 @@ class Misuse:
 
     __slots__ = ()
 
-    __len__ = _refusal(
-        "has no length", "len({})", "cs.task(len)({})      # a task that takes the length"
-    )
-    # Left to __iter__, its error would be replaced by Python's "argument is not iterable".
-    __contains__ = _refusal(
-        "cannot be searched",
-        "if item in {}: deploy()",
-        "cs.task(operator.contains)({}, item)      # a task that searches",
-    )
-
-    def __bool__(self: Any) -> NoReturn:
+    # Not NoReturn: mypy would take the code after ``if lazy:`` for unreachable, and not check it.
+    def __bool__(self: Any) -> None:
         name = written(self)
         right = [f"deploy().run_if({name})      # or test it inside a task"]
         if is_comparison(self) and not is_equality(self):
@@ -129,6 +120,15 @@ class Misuse:
         return self  # a copy of a container needs its value as well, and it is computed once (R3)
 
     if not TYPE_CHECKING:
+        __len__ = _refusal(
+            "has no length", "len({})", "cs.task(len)({})      # a task that takes the length"
+        )
+        # Left to __iter__, its error would be replaced by Python's "argument is not iterable".
+        __contains__ = _refusal(
+            "cannot be searched",
+            "if item in {}: deploy()",
+            "cs.task(operator.contains)({}, item)      # a task that searches",
+        )
         __int__ = _refusal(
             "cannot be converted to an int",
             "int({})",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, Final, Generic, TypeVar, get_origin
+from typing import Any, Final, Generic, TypeVar, get_origin, overload
 
 from cascade.spec.errors import ArgumentError, DefinitionError, ParameterError
 from cascade.spec.lazy_types import LazyResult
@@ -16,6 +16,8 @@ from cascade.spec.operation import FacadeOperation, Operation
 from cascade.spec.wording import short
 
 T = TypeVar("T")
+T2 = TypeVar("T2")
+D = TypeVar("D")
 
 
 #: Most names that a message lists.
@@ -94,11 +96,25 @@ class Param(Source[T], Generic[T]):
 
     __slots__ = ("description", "type")
 
+    @overload
+    def __init__(self: Param[str], name: str, *, description: str = "") -> None: ...
+    @overload  # the default, of any type, or a str
+    def __init__(self: Param[Any], name: str, default: Any, *, description: str = "") -> None: ...
+    @overload
+    def __init__(self, name: str, *, type: Callable[..., T], description: str = "") -> None: ...
+    @overload
+    def __init__(
+        self, name: str, default: T, type: Callable[..., T], description: str = ""
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Param[T2 | D], name: str, default: D, type: Callable[..., T2], description: str = ""
+    ) -> None: ...
     def __init__(
         self,
         name: str,
         default: Any = MISSING,
-        type: Callable[..., T] = str,  # type: ignore[assignment]  # T is str if not given
+        type: Callable[..., Any] = str,
         description: str = "",
     ) -> None:
         self.type = type

@@ -31,7 +31,7 @@ from cascade.spec.declaration_checks import (
 )
 from cascade.spec.declared_policies import CacheOption, RetryOption, declared_by
 from cascade.spec.dropped_calls import dropped_tails, refuse_dropped, refuse_dropped_calls
-from cascade.spec.fallbacks import NOT_GIVEN, Errors, Joins
+from cascade.spec.fallbacks import NOT_GIVEN, Errors, Joins, NotGiven
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult, settle
 from cascade.spec.lazy_value import NO_KWARGS, RESOURCES, next_number
@@ -44,7 +44,10 @@ from cascade.spec.versions import Versioned
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 
+#: The results of a function whose task has the value R.
+Returned: TypeAlias = R | LazyResult[R] | TailCall
 #: The thread of a plain function: see ``task``.
 Mode: TypeAlias = Literal["auto", "blocking", "inline", "process"]
 
@@ -72,6 +75,7 @@ class Task(Operation, Versioned, Generic[P, R]):
 
     structural = False
     is_light = True
+    func: Callable[P, Any]
 
     def __init__(
         self,
@@ -130,7 +134,7 @@ class Task(Operation, Versioned, Generic[P, R]):
 
     @overload
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> LazyResult[R]: ...
-    @overload
+    @overload  # with lazy values among them; docs/typing.md has ways to check these as well
     def __call__(self, /, *args: Any, **kwargs: Any) -> LazyResult[R]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> LazyResult[R]:
         """Make a node that will call the function; nothing runs yet.
@@ -204,6 +208,10 @@ class Task(Operation, Versioned, Generic[P, R]):
             injected = self._check(args, kwargs)
         return {**kwargs, **injected} if injected else kwargs
 
+    @overload
+    def tail(self, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload  # some arguments, or lazy ones
+    def tail(self, /, *args: Any, **kwargs: Any) -> R: ...
     def tail(self, /, *args: Any, **kwargs: Any) -> R:
         """Return this from a task to continue as this task, without a stack (rule R5).
 
@@ -231,6 +239,47 @@ class Task(Operation, Versioned, Generic[P, R]):
         tail.target = self
         return tail  # type: ignore[no-any-return]
 
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: Literal[False] = False,
+        skipped: NotGiven = NOT_GIVEN,
+        catch: None = None,
+        **iterables: Any,
+    ) -> MappedLazyResult[R]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool,
+        skipped: NotGiven = NOT_GIVEN,
+        catch: None = None,
+        **iterables: Any,
+    ) -> MappedLazyResult[R | Exception]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: Literal[False] = False,
+        skipped: S,
+        catch: None = None,
+        **iterables: Any,
+    ) -> MappedLazyResult[R | S]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: Literal[False] = False,
+        skipped: NotGiven = NOT_GIVEN,
+        catch: tuple[Errors, Task[..., S]],
+        **iterables: Any,
+    ) -> MappedLazyResult[R | S]: ...
+    @overload
     def map(
         self,
         /,
@@ -239,7 +288,16 @@ class Task(Operation, Versioned, Generic[P, R]):
         skipped: Any = NOT_GIVEN,
         catch: tuple[Errors, Any] | None = None,
         **iterables: Any,
-    ) -> MappedLazyResult[R]:
+    ) -> MappedLazyResult[Any]: ...
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        **iterables: Any,
+    ) -> MappedLazyResult[Any]:
         """Call the task once per item, over iterables side by side, as one lazy list (R8).
 
         Args:
@@ -313,10 +371,14 @@ class Task(Operation, Versioned, Generic[P, R]):
         return injected
 
 
+@overload  # own overloads for lazy values only: from these no checker infers R by the union
+def task(func: Callable[P, Coroutine[Any, Any, LazyResult[R]]], /) -> Task[P, R]: ...
 @overload
-def task(func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+def task(func: Callable[P, Coroutine[Any, Any, Returned[R]]], /) -> Task[P, R]: ...
 @overload
-def task(func: Callable[P, R], /) -> Task[P, R]: ...
+def task(func: Callable[P, LazyResult[R]], /) -> Task[P, R]: ...
+@overload
+def task(func: Callable[P, Returned[R]], /) -> Task[P, R]: ...
 @overload
 def task(
     *,
@@ -420,8 +482,12 @@ class Decorator:
     """The type of ``task(name="…")``: a decorator that keeps the signature."""
 
     @overload
-    def __call__(self, func: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, LazyResult[R]]], /) -> Task[P, R]: ...
     @overload
-    def __call__(self, func: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, Returned[R]]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, LazyResult[R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, func: Callable[P, Returned[R]], /) -> Task[P, R]: ...
     def __call__(self, func: Any, /) -> Any:
         return Task(func)

@@ -6,11 +6,11 @@ import atexit
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, Literal
 from weakref import WeakValueDictionary
 
@@ -23,6 +23,7 @@ from cascade.spec.amounts_in_text import bytes_of, seconds_of
 from cascade.spec.caching import check_ignore, is_backend
 from cascade.spec.digest import digest
 from cascade.spec.errors import ArgumentError, NotStorableError, SerializationError, StoreError
+from cascade.spec.file_content import remember_files_in
 from cascade.spec.protocols import CacheBackend
 from cascade.spec.task import Task
 from cascade.spec.wording import short
@@ -74,16 +75,18 @@ class ByCode:
         serializer: ``"pickle"`` for values that have no stored form; needs a ``signing_key``.
         modules: Modules that may be imported because a stored value names a class in them. None:
             any.
+        wait: Seconds to wait for a value that another run or process computes, before computing it
+            as well; 0 to compute at once. None: as long as that one lives.
         now: The clock for expiry and last use, in seconds since the epoch.
 
-    A value that cannot be stored is computed each time; the logger ``cascade.cache`` warns once per
-    task. Processes that miss the same value at the same time each compute it, and the last one is
-    kept.
+    If several runs or processes miss the same value at the same time, one computes it and the
+    others wait for it. A value that cannot be stored is computed each time; the logger
+    ``cascade.cache`` warns once per task, and also if values cannot be written.
 
     Raises:
         ArgumentError: An option is invalid. From ``key``: an argument has no content; the message
             names its part.
-        StoreError: From all other methods: the store cannot be used.
+        StoreError: From all methods: the store cannot be used.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class ByCode:
         signing_key: bytes | str | None = None,
         serializer: Literal["json", "pickle"] = "json",
         modules: Iterable[str] | None = None,
+        wait: float | str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         if isinstance(store, str):
@@ -111,6 +115,8 @@ class ByCode:
         self._store = store
         self._ttl = None if ttl is None else _above_zero(seconds_of("ttl", ttl))
         self._max_size = None if max_size is None else bytes_of("max_size", max_size)
+        #: As given, in seconds.
+        self.wait = None if wait is None else seconds_of("wait", wait)
         self._codec = Codec(signing_key=signing_key, serializer=serializer, modules=modules)
         #: The clock for expiry and last use.
         self.now = now
@@ -119,7 +125,7 @@ class ByCode:
         self._told: set[str] = set()
         self._kept: tuple[int, Entries] | None = None
         shared = store if isinstance(store, str) and store != "memory:" else id(self)
-        options = (self._ttl, self.ignored, version, max_size, signing_key, serializer)
+        options = (self._ttl, self.ignored, version, max_size, signing_key, serializer, wait)
         self._made_of = (shared if isinstance(store, str) else id(store), *options, now)
         self._hash = hash(self._made_of)
 
@@ -138,6 +144,7 @@ class ByCode:
     # -- as a policy --------------------------------------------------------------------------
 
     def key(self, task: Task[..., Any], arguments: Mapping[str, Any]) -> CallKey:
+        self._open()
         return call_key(task, arguments, ignored=self.ignored, version=self.version)
 
     def load(self, key: CallKey, arguments: Mapping[str, Any]) -> tuple[bool, Any]:
@@ -205,6 +212,26 @@ class ByCode:
         self._written = 0
         self.entries.evict(self._max_size)
 
+    # -- calls that are being made ------------------------------------------------------------
+
+    @property
+    def shared(self) -> ByCode | None:
+        """What lets others wait for a call; None if values are in a backend."""
+        return self if isinstance(self._store, str) else None
+
+    def claim(self, key: CallKey, wake: Callable[[], object]) -> bool:
+        """Whether to make a call, and then to call ``leave``; see ``SharedCache``."""
+        if self.wait != 0 and key.task not in self._told:  # otherwise nobody need wait
+            key.is_claimed = self.entries.claim(key.digest, wake)
+            return key.is_claimed
+        return True
+
+    def leave(self, key: CallKey) -> None:
+        """A call is over."""
+        if key.is_claimed:
+            key.is_claimed = False
+            self.entries.leave(key.digest)
+
     # -- what is known before a run -----------------------------------------------------------
 
     @property
@@ -219,6 +246,7 @@ class ByCode:
 
     def head(self, task: Task[..., Any]) -> bytes:
         """The beginning of the keys of a task's calls."""
+        self._open()
         return head_of(task, self.version)[0]
 
     def find_plans(self, plans: Collection[bytes]) -> Mapping[bytes, Plan]:
@@ -248,12 +276,21 @@ class ByCode:
             kept = self._kept = process, _opened(process, self._store)
         return kept[1]
 
+    def _open(self) -> None:
+        """Open the store, which knows files that other processes have read."""
+        if self._kept is None and isinstance(self._store, str):
+            _ = self.entries
+
+    def flush(self) -> None:
+        """Write what is only in memory. An error is only logged: values are computed again."""
+        if self._kept is not None and self._kept[0] == os.getpid():
+            _flush(self._kept[1])
+
     def close(self) -> None:
         """Write down what is only in memory, and let go of the store; a later use opens it."""
         kept, self._kept = self._kept, None
         if kept is not None and kept[0] == os.getpid():
-            with suppress(StoreError):  # when entries were used is a hint
-                kept[1].flush()
+            _flush(kept[1])
 
 
 def components_text(code: CodeHash) -> str:
@@ -274,16 +311,34 @@ def _opened(process: int, url: str) -> Entries:
         found: Entries | None = _open.get((process, url))
         if found is None:
             found = _open[process, url] = open_entries(url)
+            remember_files_in(found)
+            _flush_at_exit(process)
         return found
 
 
-@atexit.register
+def _flush(entries: Entries) -> None:
+    try:
+        entries.flush()
+    except StoreError as error:
+        _log.warning("values cannot be kept in the cache: %s", error)
+
+
 def _flush_all() -> None:
-    """Write down when entries were used."""
+    """Write what is only in memory, at the end of the process."""
     for (process, _), entries in list(_open.items()):
         if process == os.getpid():
-            with suppress(StoreError):
-                entries.flush()
+            _flush(entries)
+
+
+@cache
+def _flush_at_exit(process: int) -> None:
+    """Have that done, once per process. Children of ``multiprocessing`` run no exit handlers."""
+    atexit.register(_flush_all)
+    module = sys.modules.get("multiprocessing.process")
+    if module is not None and module.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _flush_all, exitpriority=0)
 
 
 def _is_unchanged(value: Any, content: bytes) -> bool:

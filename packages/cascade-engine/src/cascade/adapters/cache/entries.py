@@ -75,8 +75,7 @@ class TaskUse(NamedTuple):
 class Entries(Protocol):
     """Keeps entries, for any number of threads, and of processes if it is a database.
 
-    Times are seconds since the epoch, by the clock of the caller. Every method is atomic: a crash
-    in ``put`` leaves no entry.
+    Times are seconds since the epoch, by the clock of the caller. A crash leaves whole entries.
     """
 
     def get(self, key: bytes, now: float) -> tuple[bytes, float | None, bytes | None] | None:
@@ -86,19 +85,39 @@ class Entries(Protocol):
         """
 
     def put(self, entry: Entry, components: Callable[[], str]) -> None:
-        """Keep an entry, in place of an earlier one; and the components of its code."""
+        """Keep an entry, in place of an earlier one; and the components of its code.
+
+        This process finds it at once, others a moment later, or after ``flush``. An entry that
+        cannot be written is told to the logger ``cascade.cache``, and is none.
+        """
 
     def remove(self, key: bytes) -> None:
         """Forget an entry."""
+
+    def claim(self, key: bytes, wake: Callable[[], object]) -> bool:
+        """Whether the caller is to compute the value of an entry, and then to call ``leave``.
+
+        Otherwise another run or process does, and ``wake`` is called, once and from any thread,
+        when that may be over: then the entry is there, or it may be claimed.
+        """
+
+    def leave(self, key: bytes) -> None:
+        """Let others claim an entry. They find it first, if it was put."""
 
     def plans(self, plans: Collection[bytes], now: float) -> Mapping[bytes, Plan]:
         """The plans that lead to entries, and have not expired."""
 
     def keep_plans(self, plans: Sequence[Plan]) -> None:
-        """Keep plans, in place of earlier ones."""
+        """Keep plans, in place of earlier ones; written as entries are."""
+
+    def file_digest(self, name: bytes, state: str) -> bytes | None:
+        """What ``keep_file`` has kept for a file in this state."""
+
+    def keep_file(self, name: bytes, state: str, digest: bytes) -> None:
+        """Remember the digest of a file; written as entries are."""
 
     def flush(self) -> None:
-        """Write down what is only in memory: when entries were used."""
+        """Write everything that is only in memory, also when entries were used."""
 
     def evict(self, size: int) -> int:
         """Remove the entries that were not used for the longest time, until ``size`` bytes are

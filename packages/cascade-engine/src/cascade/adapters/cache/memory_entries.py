@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from cascade.adapters.cache.claims import Claims, Wake
 from cascade.adapters.cache.entries import Entry, Found, Plan, TaskUse
 
 
@@ -17,6 +18,7 @@ class MemoryEntries:
         self._entries: dict[bytes, tuple[Entry, float]] = {}
         self._plans: dict[bytes, Plan] = {}
         self._components: dict[str, str] = {}
+        self._claims = Claims()
 
     def __repr__(self) -> str:
         return "a cache in memory"
@@ -37,6 +39,12 @@ class MemoryEntries:
             if entry.code not in self._components:
                 self._components[entry.code] = components()
 
+    def claim(self, key: bytes, wake: Wake) -> bool:
+        return self._claims.take(key, wake)
+
+    def leave(self, key: bytes) -> None:
+        self._claims.leave(key)
+
     def remove(self, key: bytes) -> None:
         with self._lock:
             self._forget([key])
@@ -50,8 +58,14 @@ class MemoryEntries:
         with self._lock:
             self._plans.update({p.plan: p for p in plans if p.key in self._entries})
 
+    def file_digest(self, name: bytes, state: str) -> None:
+        """The process remembers files by itself."""
+
+    def keep_file(self, name: bytes, state: str, digest: bytes) -> None:
+        """The process remembers files by itself."""
+
     def flush(self) -> None:
-        pass
+        """Nothing is written."""
 
     def evict(self, size: int) -> int:
         with self._lock:
@@ -103,7 +117,7 @@ class MemoryEntries:
             return self._components.get(code)
 
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
     def _forget(self, keys: Collection[bytes]) -> None:
         for key in keys:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
+from cascade.adapters.cache.claim_rows import ClaimRows
+from cascade.adapters.cache.claims import Claims
 from cascade.adapters.cache.sql_entries import Cursor, Execute, SqlEntries
 from cascade.adapters.stores.postgres_server import Connection, PostgresServer
 from cascade.adapters.stores.schema import Migration
@@ -38,7 +40,13 @@ _FIRST: Final[Migration] = (
     "CREATE INDEX cache_plans_of ON cascade.cache_plans (key)",
     "CREATE TABLE cascade.cache_code (code text PRIMARY KEY, components text NOT NULL)",
 )
-_MIGRATIONS: Final = (_FIRST,)
+_SECOND: Final[Migration] = (
+    """CREATE TABLE cascade.cache_claims (
+        key bytea PRIMARY KEY, owner text NOT NULL, until double precision NOT NULL
+    )""",
+    "CREATE TABLE cascade.cache_sources (name bytea PRIMARY KEY, state text, digest bytea)",
+)
+_MIGRATIONS: Final = (_FIRST, _SECOND)
 
 
 class PostgresEntries(SqlEntries):
@@ -56,7 +64,7 @@ class PostgresEntries(SqlEntries):
     """
 
     def __init__(self, url: str, *, prepare: bool = True) -> None:
-        super().__init__(None)
+        super().__init__(None, Claims(ClaimRows(self)))
         self._server = PostgresServer(url, prepare)
         try:
             self._server.prepare(_MIGRATIONS, _META)

@@ -6,11 +6,14 @@ The statements are written once, with ``?`` for a value and ``{t}`` before the n
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+from cascade.adapters.cache.claims import Claims, Wake
 from cascade.adapters.cache.entries import Entry, Found, Plan, TaskUse
+from cascade.adapters.cache.group_commit import Batch, GroupCommit
 from cascade.adapters.cache.value_files import ValueFiles
 
 T = TypeVar("T")
@@ -24,6 +27,23 @@ _AT_ONCE = 500
 #: Rows that are removed in one transaction, so that others need not wait for long.
 _REMOVED_AT_ONCE = 500
 
+_PUT = (
+    "INSERT INTO {t}entries (key, task, code, args, value, size, file, computed, seconds, used, "
+    "expires, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (key) DO UPDATE SET code = excluded.code, args = excluded.args, "
+    "value = excluded.value, size = excluded.size, file = excluded.file, "
+    "computed = excluded.computed, seconds = excluded.seconds, used = excluded.used, "
+    "expires = excluded.expires, body = excluded.body"
+)
+_PLAN = (
+    "INSERT INTO {t}plans SELECT CAST(? AS {blob}), key, CAST(? AS {real}) "
+    "FROM {t}entries WHERE key = ? "
+    "ON CONFLICT (plan) DO UPDATE SET key = excluded.key, expires = excluded.expires"
+)
+_FILE = (
+    "INSERT INTO {t}sources VALUES (?, ?, ?) "
+    "ON CONFLICT (name) DO UPDATE SET state = excluded.state, digest = excluded.digest"
+)
 _FOUND = "key, args, code, value, size, computed, seconds, used, expires"
 
 
@@ -44,34 +64,42 @@ class Execute(Protocol):
         """Execute it with each of these rows, with few round trips."""
 
 
-class SqlEntries:
+class SqlEntries(ABC):
     """Entries in a database. See ``Entries``.
 
     A subclass says how statements are executed.
 
     Args:
         files: Where large values are; None to keep all in the database.
+        claims: The calls that are being made.
     """
 
-    def __init__(self, files: ValueFiles | None) -> None:
+    def __init__(self, files: ValueFiles | None, claims: Claims) -> None:
         self._files = files
         self._lock = threading.Lock()
         #: Key → last use, as far as that is not written.
         self._used: dict[bytes, float] = {}
         #: Codes whose components are known to be there.
         self._codes: set[str] = set()
+        self._claims = claims
+        self._unwritten = GroupCommit(self._write, self._claims.unlock)
 
+    @abstractmethod
     def read(self, action: Callable[[Execute], T]) -> T:
         """``action(execute)``, which only reads."""
-        raise NotImplementedError
 
+    @abstractmethod
     def write(self, action: Callable[[Execute], T]) -> T:
         """``action(execute)`` in a transaction."""
-        raise NotImplementedError
 
     # -- values -------------------------------------------------------------------------------
 
     def get(self, key: bytes, now: float) -> tuple[bytes, float | None, bytes | None] | None:
+        entry = self._unwritten.entry(key)
+        if entry is not None:
+            return (
+                None if _is_over(entry.expires, now) else (entry.body, entry.expires, entry.value)
+            )
         row = self.read(
             lambda execute: execute(
                 "SELECT body, file, expires, value FROM {t}entries WHERE key = ?", [key]
@@ -80,7 +108,7 @@ class SqlEntries:
         if row is None:
             return None
         body, file, expires, value = row
-        if expires is not None and expires <= now:
+        if _is_over(expires, now):
             return None
         if file is not None:
             body = self._files.read(file) if self._files is not None else None
@@ -91,38 +119,51 @@ class SqlEntries:
         return bytes(body), expires, None if value is None else bytes(value)
 
     def put(self, entry: Entry, components: Callable[[], str]) -> None:
+        is_new = entry.code not in self._codes
+        self._codes.add(entry.code)
+        self._unwritten.put(entry, components() if is_new else None)
+
+    def remove(self, key: bytes) -> None:
+        self._unwritten.forget(key)
+        self.write(lambda execute: self._delete(execute, [key]))
+
+    def _write(self, batch: Batch) -> None:
+        """Write what was put since the last time."""
+        rows = [self._row(entry) for _, entry in sorted(batch.entries.items())]
+        plans = [(p.plan, p.expires, p.key) for _, p in sorted(batch.plans.items())]
+        files = [(name, *known) for name, known in sorted(batch.files.items())]
+        noted = self._take_noted()
+
+        def write(execute: Execute) -> None:
+            for code in batch.codes.items():
+                execute("INSERT INTO {t}code VALUES (?, ?) ON CONFLICT (code) DO NOTHING", code)
+            execute.many(_PUT, rows)
+            execute.many(_PLAN, plans)
+            execute.many(_FILE, files)
+            _write_uses(execute, noted)
+
+        try:
+            self.write(write)
+        except BaseException:
+            self._codes -= batch.codes.keys()
+            raise
+
+    def _row(self, entry: Entry) -> Sequence[Any]:
         body, file = entry.body, None
         if self._files is not None and len(body) > LARGE:
             file, body = self._files.write(body), b""
-        known = entry.code in self._codes
-        noted = self._take_noted()
+        return (
+            *(entry.key, entry.task, entry.code, entry.args, entry.value, len(entry.body), file),
+            *(entry.computed, entry.seconds, entry.computed, entry.expires, body),
+        )
 
-        def put(execute: Execute) -> None:
-            if not known:
-                execute(
-                    "INSERT INTO {t}code VALUES (?, ?) ON CONFLICT (code) DO NOTHING",
-                    [entry.code, components()],
-                )
-            execute(
-                "INSERT INTO {t}entries (key, task, code, args, value, size, file, computed, "
-                "seconds, used, expires, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
-                "ON CONFLICT (key) DO UPDATE SET code = excluded.code, args = excluded.args, "
-                "value = excluded.value, size = excluded.size, file = excluded.file, "
-                "computed = excluded.computed, seconds = excluded.seconds, used = excluded.used, "
-                "expires = excluded.expires, body = excluded.body",
-                [
-                    *(entry.key, entry.task, entry.code, entry.args, entry.value),
-                    *(len(entry.body), file, entry.computed, entry.seconds, entry.computed),
-                    *(entry.expires, body),
-                ],
-            )
-            _write_uses(execute, noted)
+    # -- calls that are being made ------------------------------------------------------------
 
-        self.write(put)
-        self._codes.add(entry.code)
+    def claim(self, key: bytes, wake: Wake) -> bool:
+        return self._claims.take(key, wake)
 
-    def remove(self, key: bytes) -> None:
-        self.write(lambda execute: self._delete(execute, [key]))
+    def leave(self, key: bytes) -> None:
+        self._claims.leave(key, unlock=not self._unwritten.over(key))
 
     # -- plans --------------------------------------------------------------------------------
 
@@ -141,19 +182,24 @@ class SqlEntries:
         return {plan.plan: plan for plan in found}
 
     def keep_plans(self, plans: Sequence[Plan]) -> None:
-        rows = [(plan.plan, plan.expires, plan.key) for plan in sorted(plans, key=_plan_of)]
-        if rows:
-            self.write(
-                lambda execute: execute.many(
-                    "INSERT INTO {t}plans SELECT CAST(? AS {blob}), key, CAST(? AS {real}) "
-                    "FROM {t}entries WHERE key = ? "
-                    "ON CONFLICT (plan) DO UPDATE SET key = excluded.key, "
-                    "expires = excluded.expires",
-                    rows,
-                )
-            )
+        if plans:
+            self._unwritten.put_plans(plans)
+
+    # -- files --------------------------------------------------------------------------------
+
+    def file_digest(self, name: bytes, state: str) -> bytes | None:
+        row = self.read(
+            lambda execute: execute(
+                "SELECT digest FROM {t}sources WHERE name = ? AND state = ?", [name, state]
+            ).fetchone()
+        )
+        return None if row is None else bytes(row[0])
+
+    def keep_file(self, name: bytes, state: str, digest: bytes) -> None:
+        self._unwritten.put_file(name, state, digest)
 
     def flush(self) -> None:
+        self._unwritten.flush()
         noted = self._take_noted()
         if noted:
             self.write(lambda execute: _write_uses(execute, noted))
@@ -211,6 +257,8 @@ class SqlEntries:
         removed = 0
         while count := self.write(clear):
             removed += count
+        if task is None and before is None:
+            self.write(lambda execute: execute("DELETE FROM {t}sources", []))
         self._tidy()
         return removed
 
@@ -257,6 +305,7 @@ class SqlEntries:
         return [TaskUse(name, count, int(size), *rest) for name, count, size, *rest in rows]
 
     def of_task(self, task: str, limit: int) -> Sequence[Found]:
+        self.flush()
         rows = self.read(
             lambda execute: execute(
                 f"SELECT {_FOUND} FROM {{t}}entries WHERE task = ? ORDER BY computed DESC LIMIT ?",
@@ -274,10 +323,12 @@ class SqlEntries:
                 ).fetchall()
             return rows
 
+        self.flush()
         found = map(_found, self.read(look))
         return {each.key: each for each in found}
 
     def components(self, code: str) -> str | None:
+        self.flush()
         row = self.read(
             lambda execute: execute(
                 "SELECT components FROM {t}code WHERE code = ?", [code]
@@ -328,5 +379,5 @@ def _found(row: Sequence[Any]) -> Found:
     return Found(bytes(key), args, code, None if value is None else bytes(value), *rest)
 
 
-def _plan_of(plan: Plan) -> bytes:
-    return plan.plan
+def _is_over(expires: float | None, now: float) -> bool:
+    return expires is not None and expires <= now

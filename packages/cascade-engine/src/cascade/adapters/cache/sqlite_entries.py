@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from cascade.adapters.cache.lock_file import claims_at
 from cascade.adapters.cache.sql_entries import Cursor, Execute, SqlEntries
 from cascade.adapters.cache.value_files import ValueFiles
 from cascade.adapters.stores.schema import Migration
@@ -46,7 +47,12 @@ _FIRST: Final[Migration] = (
         code TEXT PRIMARY KEY NOT NULL, components TEXT NOT NULL
     )""",
 )
-_MIGRATIONS: Final = (_FIRST,)
+_SECOND: Final[Migration] = (
+    """CREATE TABLE cascade_cache_sources (
+        name BLOB PRIMARY KEY NOT NULL, state TEXT NOT NULL, digest BLOB NOT NULL
+    ) WITHOUT ROWID""",
+)
+_MIGRATIONS: Final = (_FIRST, _SECOND)
 
 
 class SQLiteEntries(SqlEntries):
@@ -66,49 +72,67 @@ class SQLiteEntries(SqlEntries):
     """
 
     def __init__(self, path: str, *, synchronous: str = "normal", timeout: float = 30.0) -> None:
-        super().__init__(ValueFiles(f"{path}-values"))
         self._file = SQLiteFile(path, synchronous, timeout)
         self._file.prepare(_MIGRATIONS, _META)
-        self._connection: sqlite3.Connection | None = None
-        self._closed = False
-        #: Held while the connection is used.
-        self._using = threading.Lock()
-        self._close_connection: Callable[[], Any] = _nothing
+        # Two, so that what is read need not wait for what is written.
+        self._reading, self._writing = _Connection(self._file), _Connection(self._file)
+        super().__init__(ValueFiles(f"{path}-values"), claims_at(f"{path}-claims"))
 
     def __repr__(self) -> str:
         return f"the cache '{self._file.path}'"
 
     def read(self, action: Callable[[Execute], T]) -> T:
-        with self._using, self._file.errors():
-            return action(_Execute(self._opened()))
+        return self._reading.do(action)
 
     def write(self, action: Callable[[Execute], T]) -> T:
-        with self._using, self._file.errors():
-            connection = self._opened()
-            try:
-                with writing(connection):
-                    return action(_Execute(connection))
-            except sqlite3.Error:
-                self._connection = None  # writing() has closed it
-                raise
+        def act(execute: _Execute) -> T:
+            with writing(execute.connection):
+                return action(execute)
+
+        return self._writing.do(act)
 
     def close(self) -> None:
-        if self._closed:
-            return
-        super().close()
-        with self._using:
-            self._closed = True
-            self._connection = None
-            self._close_connection()
+        if not self._reading.is_closed:
+            super().close()
+            self._writing.close()
+            self._reading.close()
 
-    def _opened(self) -> sqlite3.Connection:
-        if self._closed:
-            raise StoreError(f"{self!r} is closed")
-        if self._connection is None:
-            self._connection = self._file.connect()
-            # Also when this object is collected, and at the end of the process.
-            self._close_connection = weakref.finalize(self, self._connection.close)
-        return self._connection
+
+class _Connection:
+    """A connection that is opened when it is needed, and used by one thread after the other."""
+
+    def __init__(self, file: SQLiteFile) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self._execute: _Execute | None = None
+        self._close: Callable[[], Any] = _nothing
+        self.is_closed = False
+
+    def do(self, action: Callable[[_Execute], T]) -> T:
+        """``action(execute)``; on another connection after an error of SQLite."""
+        with self._lock:
+            try:
+                return action(self._execute or self._open())
+            except sqlite3.Error:
+                self._execute = None
+                self._close()
+                with self._file.errors():
+                    raise
+
+    def _open(self) -> _Execute:
+        if self.is_closed:
+            raise StoreError(f"the cache '{self._file.path}' is closed")
+        connection = self._file.connect()
+        # Also when this object is collected, and at the end of the process.
+        self._close = weakref.finalize(self, connection.close)
+        self._execute = _Execute(connection)
+        return self._execute
+
+    def close(self) -> None:
+        with self._lock:
+            self.is_closed = True
+            self._execute = None
+            self._close()
 
 
 def _nothing() -> None:
@@ -119,13 +143,13 @@ class _Execute:
     """Executes statements of ``SqlEntries``."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
+        self.connection = connection
 
     def __call__(self, statement: str, values: Sequence[Any]) -> Cursor:
-        return self._connection.execute(_dialect(statement), values)
+        return self.connection.execute(_dialect(statement), values)
 
     def many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        self._connection.executemany(_dialect(statement), rows)
+        self.connection.executemany(_dialect(statement), rows)
 
 
 _known: dict[str, str] = {}

@@ -52,7 +52,7 @@ class FuturesExecutor:
         ArgumentError: ``max_workers`` is not an int ≥ 1.
     """
 
-    capabilities: Final = Capabilities(stops=False, once=True)
+    capabilities: Capabilities = Capabilities(stops=False, once=True)
 
     def __init__(self, pool: FuturesPool, *, max_workers: int | None = None) -> None:
         submit = getattr(pool, "submit", None)
@@ -64,7 +64,7 @@ class FuturesExecutor:
         if max_workers is None:
             max_workers = getattr(pool, "_max_workers", None) or usable_cores()
         check_count("max_workers", max_workers)
-        self.max_workers = max_workers
+        self.max_workers: int = max_workers
         self._pool = pool
         self._lock = threading.RLock()
         self._turns = Turns(_MOST_CALLS)

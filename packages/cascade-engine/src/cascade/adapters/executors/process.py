@@ -50,7 +50,7 @@ class ProcessExecutor:
         ArgumentError: A number is not an int ≥ 1, or the start method is unknown here.
     """
 
-    capabilities: Final = Capabilities(stops=True, once=True)
+    capabilities: Capabilities = Capabilities(stops=True, once=True)
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ class MemoryLimits:
             new = revision(self._documents.get(name), self._now())
             if new is None:
                 return
-            self._documents[name] = new
+            self._documents[name] = new.body
         self._listeners.tell()
 
     def subscribe(self, listener: Callable[[], None]) -> Unsubscribe:

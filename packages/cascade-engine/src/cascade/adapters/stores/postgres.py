@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import selectors
-import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -14,8 +12,8 @@ import psycopg
 
 from cascade.adapters.stores import checks, postgres_rows, transitions
 from cascade.adapters.stores.idle_connections import Idle
-from cascade.adapters.stores.listeners import Listeners
 from cascade.adapters.stores.postgres_limits import PostgresLimits
+from cascade.adapters.stores.postgres_news import PostgresNews
 from cascade.adapters.stores.postgres_server import Connection, PostgresServer
 from cascade.adapters.stores.schema.postgres import MIGRATIONS
 from cascade.spec.checks import check_flag
@@ -36,9 +34,6 @@ from cascade.spec.run_rows import (
 from cascade.spec.run_store import StoreTransaction, Unsubscribe
 
 T = TypeVar("T")
-
-#: Seconds before the next attempt to listen, after the connection was lost.
-_PAUSE = 1.0
 
 
 class PostgresStore:
@@ -69,8 +64,7 @@ class PostgresStore:
             raise
         # What tasks set in their sessions stays in these.
         self._lent_to_tasks = Idle(self._server.connect, psycopg.Connection.close)
-        self._wakes, self._woken = socket.socketpair()
-        self._listeners = Listeners(self._watch, wake=lambda: self._wakes.send(b"\0"))
+        self._news = PostgresNews(self._server, "cascade")
         self._lock = threading.Lock()
         self._closed = False
         self._opened_by = os.getpid()
@@ -123,7 +117,7 @@ class PostgresStore:
             return []
         receipts = self._do(lambda connection: postgres_rows.commit(connection, batch, seconds))
         if any(commit.change is not None for commit in batch):
-            self._listeners.tell()
+            self._news.tell()
         return receipts
 
     def find(self, run_id: str) -> RunRecord | None:
@@ -253,7 +247,7 @@ class PostgresStore:
     def _transaction(self, run: int, epoch: int) -> Iterator[StoreTransaction]:
         """Errors of the task stay as they are; those of the store's own statements do not.
 
-        Nor does the error that a task has because the server is gone.
+        Nor does the error that a task has because the server is gone, or its disk is full.
         """
         errors = self._server.errors
         with self._lent_to_tasks.lent() as connection:
@@ -275,13 +269,14 @@ class PostgresStore:
                         "transaction of a task",
                         True,
                     ) from error
-                raise
+                with self._server.faults():
+                    raise
             with errors():
                 transaction.__exit__(None, None, None)
 
     def subscribe(self, listener: Callable[[], None]) -> Unsubscribe:
         self._check_open()
-        return self._listeners.add(listener)
+        return self._news.add(listener)
 
     def limits(self) -> PostgresLimits:
         """Where processes keep limits that they share."""
@@ -292,11 +287,9 @@ class PostgresStore:
         with self._lock:
             first, self._closed = not self._closed, True
         if first:
-            self._listeners.close()
+            self._news.close()
             self._server.close()
             self._lent_to_tasks.close()
-            self._wakes.close()
-            self._woken.close()
 
     def _do(self, action: Callable[[Connection], T]) -> T:
         self._check_open()
@@ -318,34 +311,8 @@ class PostgresStore:
 
         value = self._do(transact)
         if news:
-            self._listeners.tell()  # here too: some poolers do not pass notifications on
+            self._news.tell()  # here too: some poolers do not pass notifications on
         return value
-
-    def _watch(self, stopping: threading.Event) -> Iterator[object]:
-        while not stopping.is_set():
-            try:
-                with self._server.connect() as connection:
-                    yield from self._notifications(connection, stopping)
-            except (psycopg.Error, StoreError):
-                stopping.wait(_PAUSE)  # the server is away; news is a hint
-            except ValueError:  # the store was closed before this thread had begun to look
-                if not stopping.is_set():
-                    raise
-
-    def _notifications(self, connection: Connection, stopping: threading.Event) -> Iterator[object]:
-        connection.execute("LISTEN cascade")
-        yield None  # something may have happened before
-        with selectors.DefaultSelector() as selector:
-            selector.register(connection, selectors.EVENT_READ)
-            selector.register(self._woken, selectors.EVENT_READ)
-            while True:
-                ready = [key.fileobj for key, _ in selector.select()]
-                if self._woken in ready:
-                    self._woken.recv(64)
-                if stopping.is_set():
-                    return
-                if list(connection.notifies(timeout=0)):
-                    yield None
 
     def _check_open(self) -> None:
         checks.check_usable(self, self._closed, self._opened_by)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
+import psycopg
+
 from cascade.adapters.stores import checks
+from cascade.adapters.stores.postgres_news import PostgresNews
 from cascade.adapters.stores.postgres_server import Connection, PostgresServer
 from cascade.spec.limit_store import Revision
 from cascade.spec.run_store import Unsubscribe
@@ -21,6 +25,8 @@ _LOCK: Final = (
     f"SELECT body, {_NOW} FROM mine"
 )
 _WRITE: Final = "UPDATE cascade.limits SET body = %s WHERE name = %s"
+#: Where writing is told of that others wait for.
+_CHANNEL: Final = "cascade_limits"
 _MAKE: Final = "INSERT INTO cascade.limits VALUES (%s, NULL) ON CONFLICT (name) DO NOTHING"
 
 
@@ -35,6 +41,7 @@ class PostgresLimits:
 
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
+        self._news = PostgresNews(server, _CHANNEL)
         self._closed = False
         self._opened_by = os.getpid()
 
@@ -57,24 +64,37 @@ class PostgresLimits:
         self._check_usable()
 
         def revise(connection: Connection) -> None:
-            with connection.transaction():
+            # Two round trips: BEGIN goes with the first query, and COMMIT with the last statement.
+            with self._pipeline(connection), connection.transaction():
                 found = connection.execute(_LOCK, [name], binary=True).fetchone()
                 if found is None:  # the first one of all
                     connection.execute(_MAKE, [name])
                     found = connection.execute(_LOCK, [name], binary=True).fetchone()
                     assert found is not None
                 new = revision(found[0], found[1])
-                if new is not None:
-                    connection.execute(_WRITE, [new, name])
+                if new is None:
+                    return
+                if not new.lasting:
+                    connection.execute("SET LOCAL synchronous_commit = off")
+                connection.execute(_WRITE, [new.body, name])
+                if new.news:
+                    connection.execute(f"NOTIFY {_CHANNEL}")
 
         self._server.do(revise)
 
     def subscribe(self, listener: Callable[[], None]) -> Unsubscribe:
-        return lambda: None
+        self._check_usable()
+        return self._news.add(listener)
 
     def close(self) -> None:
-        self._closed = True
-        self._server.close()
+        if not self._closed:
+            self._closed = True
+            self._news.close()
+            self._server.close()
+
+    def _pipeline(self, connection: Connection) -> AbstractContextManager[object]:
+        """Sends statements without waiting for the results of the earlier ones, if libpq can."""
+        return connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
 
     def _check_usable(self) -> None:
         checks.check_usable(self, self._closed, self._opened_by)

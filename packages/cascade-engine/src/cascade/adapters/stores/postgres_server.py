@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict
 
+from cascade.adapters.stores.faults import faults_raised
 from cascade.adapters.stores.idle_connections import Idle
 from cascade.adapters.stores.schema import Migration, pending
 from cascade.spec.errors import ArgumentError, StoreError
@@ -21,6 +22,8 @@ Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 NOW: Final = "extract(epoch FROM statement_timestamp())::double precision"
 #: Names the lock under which tables are made, among all advisory locks of the database.
 _LOCK: Final = 0x63617363616465  # "cascade"
+#: Classes of errors that no statement is at fault for: resources, and the system.
+_FAULTS: Final = {"53", "58"}
 #: Seconds to wait for a connection, unless the URL says otherwise.
 _CONNECTS_WITHIN: Final = 10
 #: How often a transaction is tried that PostgreSQL breaks off in favour of another one.
@@ -122,10 +125,19 @@ class PostgresServer:
         try:
             yield
         except psycopg.Error as error:
-            text = str(error).strip() or type(error).__name__
-            raise StoreError(
-                f"{self} cannot be used: {text}{_advice(error)}", _is_transient(error)
-            ) from error
+            raise self._error(error) from error
+
+    def faults(self) -> AbstractContextManager[None]:
+        """Raise faults of the server in the block, such as a full disk, as StoreErrors."""
+        return faults_raised(_is_fault, self._error)
+
+    def _error(self, error: psycopg.Error) -> StoreError:
+        text = str(error).strip() or type(error).__name__
+        return StoreError(f"{self} cannot be used: {text}{_advice(error)}", _is_transient(error))
+
+
+def _is_fault(error: BaseException) -> bool:
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "")[:2] in _FAULTS
 
 
 def _is_usable(connection: Connection) -> bool:

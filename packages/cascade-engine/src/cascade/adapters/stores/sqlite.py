@@ -247,13 +247,15 @@ class SQLiteStore:
     @contextmanager
     def _transaction(self, run: int, epoch: int) -> Iterator[StoreTransaction]:
         # A connection of its own: while the task works, only the database's lock keeps others
-        # from writing, and their timeouts count. Errors of the task stay as they are.
+        # from writing, and their timeouts count. Errors of the task stay as they are; those of the
+        # file, such as a full disk, are not its own.
         with self._of_tasks, self._readers.lent() as connection:
             with self._file.errors():
                 connection.execute("BEGIN IMMEDIATE")
                 # No process can take the run over before the end: that takes the same lock.
                 self._fence(connection, run, epoch)
-            yield _Transaction(connection, run)
+            with self._file.faults():
+                yield _Transaction(connection, run)
             if not connection.in_transaction:
                 raise StoreError(
                     "a task has ended the transaction that it was given; leave that to the store, "

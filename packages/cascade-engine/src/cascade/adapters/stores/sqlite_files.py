@@ -7,10 +7,11 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
+from cascade.adapters.stores.faults import faults_raised
 from cascade.adapters.stores.schema import Migration, pending
 from cascade.spec.errors import StoreError
 
@@ -36,6 +37,17 @@ _ADVICE: Final = {
     sqlite3.SQLITE_CANTOPEN: "its folder must exist, and this process must be allowed to use it",
     sqlite3.SQLITE_NOTADB: "the file is not a database",
     sqlite3.SQLITE_CORRUPT: "the file is damaged; restore a copy of it",
+}
+#: Those of them, and others, that no statement is at fault for.
+_FAULTS: Final = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PROTOCOL,
 }
 _TRANSIENT: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_INTERRUPT}
 
@@ -99,10 +111,17 @@ class SQLiteFile:
         try:
             yield
         except sqlite3.Error as error:
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            advice = _ADVICE.get(code, "").format(timeout=self.timeout)
-            text = f"{self} cannot be used: {error}" + (f" ({advice})" if advice else "")
-            raise StoreError(text, code in _TRANSIENT) from error
+            raise self._error(error) from error
+
+    def faults(self) -> AbstractContextManager[None]:
+        """Raise faults of the file in the block, such as a full disk, as StoreErrors."""
+        return faults_raised(_is_fault, self._error)
+
+    def _error(self, error: sqlite3.Error) -> StoreError:
+        code = _code(error)
+        advice = _ADVICE.get(code, "").format(timeout=self.timeout)
+        text = f"{self} cannot be used: {error}" + (f" ({advice})" if advice else "")
+        return StoreError(text, code in _TRANSIENT)
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         """Set what is kept in the file. It has to precede the first table."""
@@ -123,7 +142,7 @@ class SQLiteFile:
             try:
                 return attempt()
             except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                busy = _code(error) == sqlite3.SQLITE_BUSY
                 if not busy or time.monotonic() > until:
                     raise
             time.sleep(_PAUSE)
@@ -141,6 +160,15 @@ class SQLiteFile:
             connection.execute(
                 f"UPDATE {meta} SET value = ? WHERE key = 'schema'", (len(migrations),)
             )
+
+
+def _code(error: sqlite3.Error) -> int:
+    """Its primary code; 0 if it is not from SQLite itself."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def _is_fault(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.Error) and _code(error) in _FAULTS
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class SQLiteLimits:
             if new is not None:
                 connection.execute(
                     "INSERT OR REPLACE INTO cascade_limits VALUES (?, ?, ?)",
-                    (name, self._boot, new),
+                    (name, self._boot, new.body),
                 )
 
     def subscribe(self, listener: Callable[[], None]) -> Unsubscribe:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Generic, TypeVar, cast
 
-from cascade.adapters.processes import dead_among
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
+from cascade.runtime.durable.claiming import dead_for
 from cascade.runtime.durable.runs import value_of
-from cascade.spec.errors import RunCancelledError, RunNotFoundError, StoredError
+from cascade.spec.errors import RunCancelledError, RunNotFoundError, StoredError, StoreError
 from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 
 R = TypeVar("R")
+_log = logging.getLogger("cascade.stores")
 #: Seconds between two looks at a run that is waited for. The store's news shorten them.
 POLL: Final = 1.0
 
@@ -49,6 +51,8 @@ class StoredRun(Generic[R]):
         self.target = target
         self._store = store
         self._codec = codec
+        #: Whether the store was not to be reached when it was last asked.
+        self._is_away = False
 
     @property
     def status(self) -> RunStatus:
@@ -73,7 +77,7 @@ class StoredRun(Generic[R]):
         with opened(self._store) as store:
             if self._found(store).status in FINISHED:
                 return False
-            store.cancel(self.run_id, dead=dead_among(store.owners()))
+            store.cancel(self.run_id, dead=dead_for(self.run_id, store.owners()))
             return True
 
     async def result(self) -> R:
@@ -84,7 +88,8 @@ class StoredRun(Generic[R]):
             RunNotFoundError: It was deleted.
             NotStorableError: It has succeeded, but its value has no stored form.
             SerializationError: Its value cannot be read in this process.
-            StoreError: The store cannot be used.
+            StoreError: The store cannot be opened, or trying again would not help. One that is
+                away for some time is waited for.
             Exception: The error of the run.
         """
         loop, news = asyncio.get_running_loop(), asyncio.Event()
@@ -96,15 +101,33 @@ class StoredRun(Generic[R]):
         with opened(self._store) as store:
             stop = await asyncio.to_thread(store.subscribe, heard)
             try:
-                while (run := await asyncio.to_thread(self._found, store)).status not in FINISHED:
+                while True:
+                    found = await asyncio.to_thread(self._ended, store)
+                    if found is not None:
+                        return cast(R, self._value(*found))
                     with suppress(TimeoutError):
                         async with asyncio.timeout(POLL):
                             await news.wait()
                     news.clear()
-                result = (await asyncio.to_thread(store.load, run.number)).result
             finally:
                 stop()
-        return cast(R, self._value(run, result))
+
+    def _ended(self, store: RunStore) -> tuple[RunRecord, bytes | None] | None:
+        """The run and its result; None if it has not ended, or the store is away."""
+        try:
+            run = self._found(store)
+            if run.status not in FINISHED:
+                return None
+            loaded = store.load(run.number)
+        except StoreError as error:
+            if not error.transient:
+                raise
+            if not self._is_away:
+                _log.warning("run %r is waited for: %s", self.run_id, error)
+            self._is_away = True
+            return None
+        self._is_away = False
+        return loaded.run, loaded.result
 
     def _found(self, store: RunStore) -> RunRecord:
         run = store.find(self.run_id)

@@ -8,8 +8,9 @@ earlier one will commit; if one has, it takes that value instead.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import update_wrapper
 from typing import Any, Final
 
@@ -22,6 +23,8 @@ from cascade.spec.run_rows import Outcome
 from cascade.spec.run_store import StoreTransaction
 
 _NONE: Final = object()
+#: Seconds until a store that was away is tried again.
+_AGAIN: Final = 0.1
 
 
 class Once:
@@ -86,14 +89,14 @@ class KeptCall:
             failure: BaseException | None = None
             try:
                 with ExitStack() as until_committed:
-                    with transacting as opened:
+                    with self._begun(transacting) as opened:
                         try:
                             value = func(*_filled(opened, args), **_named(opened, kwargs))
                             self._refuse_continuing(value)
                             body = transactions.entry(key, self._task, owner, value)
                         except BaseException as error:
                             failure = error
-                            raise _RollBack from None
+                            raise _RollBack from error
                         until_committed.enter_context(once.lock)
                         if is_abandoned():
                             raise _RollBack
@@ -114,6 +117,23 @@ class KeptCall:
             return value
 
         return update_wrapper(call, func)
+
+    @contextmanager
+    def _begun(
+        self, transacting: AbstractContextManager[StoreTransaction]
+    ) -> Iterator[StoreTransaction]:
+        """The transaction; as long as the lease holds, the store may come back before it begins."""
+        with ExitStack() as stack:
+            while True:
+                try:
+                    opened = stack.enter_context(transacting)
+                    break
+                except StoreError as error:
+                    if not error.transient or self._journal.desk.is_overdue:
+                        raise
+                time.sleep(_AGAIN)
+                transacting = self._journal.transactions.begin()
+            yield opened
 
     def _refuse_continuing(self, value: Any) -> None:
         if isinstance(value, (TailCall, LazyResult)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from cascade.runtime.durable.programs import read_program
@@ -40,10 +39,12 @@ async def resumed(runs: DurableRuns, run_id: str, begin: Callable[[Loaded], Begi
     if not run.trimmed:
         loaded = await runs.call(store.load, run.number)
         program = read_program(runs.codec, loaded)
-    dead = await runs.dead()
-    claim = partial(store.claim_run, run_id, runs.lease, again=True, dead=dead)
-    run = await runs.call(claim)
+    lease, dead = runs.claims.lease, await runs.claims.dead(run_id)
+    (run,) = await runs.claims.claimed(
+        lambda: [store.claim_run(run_id, lease, again=True, dead=dead)]
+    )
     assert program is not None  # a trimmed run cannot be claimed
     assert loaded is not None
-    await runs.refuse_stuck(run, MOST_RECOVERIES)
-    return await runs.execute(run, program, begin(loaded))
+    async with runs.claims.owned(run) as tenure:
+        await runs.refuse_stuck(run, tenure, MOST_RECOVERIES)
+        return await runs.execute(run, program, begin(loaded), tenure)

@@ -9,9 +9,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
-from cascade.adapters.processes import dead_among, own_name
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
+from cascade.runtime.durable.claiming import Claims
 from cascade.runtime.durable.code import (
     code_changes,
     refuse_changed,
@@ -36,7 +36,7 @@ from cascade.spec.errors import (
     SerializationError,
     StoreError,
 )
-from cascade.spec.run_rows import Change, Lease, Loaded, RunRecord, RunStatus
+from cascade.spec.run_rows import Change, Loaded, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 
 T = TypeVar("T")
@@ -48,6 +48,9 @@ class DurableRuns:
     """The durable runs of one engine.
 
     ``starting``, ``resuming`` and ``serving`` claim runs; here they are executed.
+
+    Attributes:
+        claims: The engine's claims to them.
 
     Args:
         store: Keeps them.
@@ -76,7 +79,7 @@ class DurableRuns:
         self._durability = durability
         self._on_code_change = on_code_change
         self._owns = owns
-        self._seconds = seconds
+        self.claims = Claims(store, self.call, seconds)
         self._writer = Writer(store, codec, seconds)
         #: Ids of runs that their handles have cancelled for good.
         self._cancelled: set[str] = set()
@@ -85,16 +88,12 @@ class DurableRuns:
         self._opening: dict[str, asyncio.Future[None]] = {}
         self._mails: dict[asyncio.AbstractEventLoop, Mail] = {}
 
-    @property
-    def lease(self) -> Lease:
-        """A lease of this process, from now on."""
-        return Lease(own_name(), self._seconds)
-
     async def execute(
         self,
         run: RunRecord,
         program: Program,
         begin: Begin,
+        tenure: Tenure,
         *,
         loaded: Loaded | None = None,
         unload: float | None = None,
@@ -102,6 +101,7 @@ class DurableRuns:
         """The value of a run that was just claimed, computed from where it was.
 
         Args:
+            tenure: That of the run, from ``claims``.
             loaded: What the store knew of it, if that was read after the claim.
             unload: Seconds. A run that does nothing but wait, for at least so long or for signals
                 alone, leaves this process (D10). None: it waits here.
@@ -115,7 +115,6 @@ class DurableRuns:
         """
         if loaded is None:
             loaded = await self.call(self.store.load, run.number)
-        tenure = Tenure(run.run_id)
         desk = self._desk(run, loaded, tenure)
         try:
             desk.deferred = self._durability == "exit"
@@ -124,7 +123,7 @@ class DurableRuns:
                 self.codec,
                 program.keys,
                 desk,
-                fetch=partial(self._blob, run.number),
+                fetch=partial(self._blob, run.number, tenure),
                 transaction=partial(self.store.transaction, run.number, run.epoch),
                 sync=self._durability == "sync",
                 strict=self._strict,
@@ -148,14 +147,17 @@ class DurableRuns:
         """Let a run whose work is cancelled next end as cancelled, and not as interrupted."""
         self._cancelled.add(run_id)
 
-    async def release(self, run: RunRecord, change: Change) -> None:
+    async def release(self, run: RunRecord, change: Change, tenure: Tenure | None = None) -> None:
         """Leave a run that was just claimed, without executing it.
+
+        Args:
+            tenure: That of the run, if there is one.
 
         Raises:
             LeaseLostError: Another process has taken it over meanwhile.
             StoreError: The store cannot be used.
         """
-        tenure = Tenure(run.run_id)
+        tenure = tenure or Tenure(run.run_id)
         desk = self._writer.open(run.number, run.epoch, 1, tenure)
         try:
             await self._leave(tenure, desk, change)
@@ -194,7 +196,7 @@ class DurableRuns:
             refuse_changed(loaded.run.run_id, journal.code_changes)
         warn_of_changed(loaded.run.run_id, journal.code_changes)
 
-    async def refuse_stuck(self, run: RunRecord, max_recoveries: int) -> None:
+    async def refuse_stuck(self, run: RunRecord, tenure: Tenure, max_recoveries: int) -> None:
         """Declare a run dead that seems to end each process which goes on with it (D3).
 
         Args:
@@ -212,12 +214,8 @@ class DurableRuns:
             "worker takes it any more; run it again by its id to try once more",
             run.run_id,
         )
-        await self.release(run, Change(RunStatus.DEAD, self.codec.dumps(error)))
+        await self.release(run, Change(RunStatus.DEAD, self.codec.dumps(error)), tenure)
         raise error
-
-    async def dead(self) -> list[str]:
-        """The owners of runs in the store that are processes of this machine which have ended."""
-        return dead_among(await self.call(self.store.owners))
 
     async def call(self, method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a method of the store, which may wait for the disk, on a thread."""
@@ -347,9 +345,13 @@ class DurableRuns:
             self._threads = ThreadPoolExecutor(1, thread_name_prefix="cascade-store")
         return self._threads.submit(call)
 
-    def _blob(self, run: int, digest: bytes) -> bytes:
+    def _blob(self, run: int, tenure: Tenure, digest: bytes) -> bytes:
         """A large value. In any thread; the run waits for it."""
-        found = self.store.blobs(run, [digest]).get(digest)
+        try:
+            found = self.store.blobs(run, [digest]).get(digest)
+        except StoreError as error:
+            tenure.failed(error)  # the run has not failed, and can be resumed
+            raise
         if found is None:
             raise SerializationError(f"the store has lost a large value, {digest.hex()}")
         return found

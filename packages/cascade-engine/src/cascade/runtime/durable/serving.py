@@ -22,6 +22,7 @@ from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns
 from cascade.runtime.durable.schedules import Timetable
 from cascade.runtime.durable.suspended import Suspended
+from cascade.runtime.durable.tenure import Tenure
 from cascade.spec.errors import (
     CodeChangedError,
     LeaseLostError,
@@ -112,6 +113,7 @@ class Worker:
             pause = POLL * random.uniform(0.75, 1.25)
             try:
                 pause = min(pause, await self._runs.call(timetable.fire, self._runs.store))
+                await self._runs.claims.tell()
                 await self._claim()
                 await self._sweep()
             except StoreError as error:
@@ -132,20 +134,14 @@ class Worker:
         await self._look_for_dead()
         claim = partial(
             self._runs.store.claim,
-            self._runs.lease,
+            self._runs.claims.lease,
             limit=free,
             dead=self._dead,
             # Its own runs are not due, unless this process was stopped for longer than a lease:
             # then the next commit finds out which process has them.
             skip=self._unloadable | self._works.keys(),
         )
-        claiming = asyncio.ensure_future(self._runs.call(claim))
-        try:
-            found = await asyncio.shield(claiming)
-        except asyncio.CancelledError:
-            self._fresh.update((run.run_id, run) for run in await claiming)
-            raise
-        for run in found:
+        for run in await self._runs.claims.claimed(claim):
             self._fresh[run.run_id] = run
             work = asyncio.create_task(self._execute(run), name=f"cascade run {run.run_id}")
             self._works[run.run_id] = work
@@ -159,7 +155,7 @@ class Worker:
 
     async def _look_for_dead(self) -> None:
         if monotonic() - self._looks >= _LOOK:
-            self._dead = await self._runs.dead()
+            self._dead = await self._runs.claims.dead()
             self._looks = monotonic()
 
     # -- runs -------------------------------------------------------------------------------------
@@ -173,13 +169,15 @@ class Worker:
             return self._begin(loaded)(program, journal)
 
         try:
-            if await self._is_stuck(run):
-                return
-            loaded = await self._runs.call(self._runs.store.load, run.number)
-            program = await self._program(run, loaded)
-            if program is not None:
+            async with self._runs.claims.owned(run) as tenure:
                 del self._fresh[run.run_id]
-                await self._runs.execute(run, program, begin, loaded=loaded, unload=_UNLOAD)
+                await self._runs.refuse_stuck(run, tenure, self._max_recoveries)
+                loaded = await self._runs.call(self._runs.store.load, run.number)
+                program = await self._program(run, loaded, tenure)
+                if program is not None:
+                    await self._runs.execute(
+                        run, program, begin, tenure, loaded=loaded, unload=_UNLOAD
+                    )
         except asyncio.CancelledError:
             raise  # it was handed over
         except Suspended:
@@ -187,13 +185,16 @@ class Worker:
         except RunCancelledError as error:
             _log.info("%s", error)
         except (LeaseLostError, StoreError) as error:
-            self._fresh.pop(run.run_id, None)
             _log.warning("run %r goes on elsewhere or later: %s", run.run_id, error)
         except CodeChangedError as error:  # it would be refused at each claim
             self._unloadable.add(run.run_id)
             self._tell(f"run {run.run_id!r} of '{run.target}' is not for this worker: {error}")
         except Exception as error:
-            if journals and error is journals[0].not_imported:
+            if not journals and isinstance(error, RunConflictError):
+                _log.error("%s", error)  # it is dead
+                return
+            unreadable = journals[0].not_imported if journals else error
+            if error is unreadable and isinstance(error, SerializationError):
                 self._leave_to_others(run, error)
                 return
             _log.warning(
@@ -204,12 +205,12 @@ class Worker:
                 error,
             )
 
-    async def _program(self, run: RunRecord, loaded: Loaded) -> Program | None:
+    async def _program(self, run: RunRecord, loaded: Loaded, tenure: Tenure) -> Program | None:
         """The program of a run; None if it cannot be read here: it is released for others."""
         try:
             return read_program(self._runs.codec, loaded)
         except SerializationError as error:
-            await self._release(run, Change(RunStatus.ENQUEUED))
+            await self._runs.release(run, Change(RunStatus.ENQUEUED), tenure)
             self._leave_to_others(run, error)
             return None
 
@@ -224,20 +225,6 @@ class Worker:
             )
         else:
             self._tell(f"run {run.run_id!r} is left to other workers: {error}")
-
-    async def _is_stuck(self, run: RunRecord) -> bool:
-        """Whether a run is dead because it ends each process before its first commit."""
-        try:
-            await self._runs.refuse_stuck(run, self._max_recoveries)
-        except RunConflictError as error:
-            del self._fresh[run.run_id]
-            _log.error("%s", error)
-            return True
-        return False
-
-    async def _release(self, run: RunRecord, change: Change) -> None:
-        self._fresh.pop(run.run_id, None)
-        await self._runs.release(run, change)
 
     def _tell(self, message: str, once_for: str | None = None) -> None:
         """Log a warning, the first time that there is one for this reason."""
@@ -279,4 +266,4 @@ class Worker:
                     work.cancel()
         for run in list(self._fresh.values()):
             with suppress(LeaseLostError, StoreError):  # its lease runs out
-                await self._release(run, Change(RunStatus.ENQUEUED))
+                await self._runs.release(run, Change(RunStatus.ENQUEUED))

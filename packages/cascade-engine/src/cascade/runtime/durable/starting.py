@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
+from contextlib import AsyncExitStack
 from typing import Any
 
 from cascade.runtime.durable.programs import Wanted, check_same
 from cascade.runtime.durable.runs import Begin, DurableRuns
+from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.options import MOST_RECOVERIES
 from cascade.spec.errors import RunConflictError
-from cascade.spec.run_rows import Change, RunRecord, RunStatus
+from cascade.spec.run_rows import Change, Created, RunRecord, RunStatus
 
 
 async def value_of_run(
@@ -26,27 +27,43 @@ async def value_of_run(
         RunLeasedError: Another process executes it, or another run of this one.
         Exception: As ``DurableRuns.execute``.
     """
-    with runs.opening(wanted.new.run_id):
-        run = await _claimed(runs, wanted)
-    if run.status is RunStatus.SUCCEEDED:
-        return await runs.result(run)
-    await runs.refuse_stuck(run, MOST_RECOVERIES)
-    return await runs.execute(run, wanted.program, begin, unload=unload)
+    async with AsyncExitStack() as stack:
+        with runs.opening(wanted.new.run_id):
+            run, tenure = await _owned(runs, wanted, stack)
+        if tenure is None:
+            return await runs.result(run)
+        await runs.refuse_stuck(run, tenure, MOST_RECOVERIES)
+        return await runs.execute(run, wanted.program, begin, tenure, unload=unload)
 
 
-async def _claimed(runs: DurableRuns, wanted: Wanted) -> RunRecord:
-    """The run, which this process owns now, unless it has succeeded."""
-    store, lease, dead = runs.store, runs.lease, await runs.dead()
-    (created,) = await runs.call(store.create, [wanted.new], lease=lease, dead=dead)
-    run: RunRecord = created.run
-    if not created.new:
+async def _owned(
+    runs: DurableRuns, wanted: Wanted, stack: AsyncExitStack
+) -> tuple[RunRecord, Tenure | None]:
+    """The run, and the time in which this engine owns it; without one, it has succeeded."""
+    store, claims, run_id = runs.store, runs.claims, wanted.new.run_id
+    lease, dead = claims.lease, await claims.dead(run_id)
+    made: list[Created] = []
+
+    def create() -> list[RunRecord]:
+        made.extend(store.create([wanted.new], lease=lease, dead=dead))
+        return [created.run for created in made if created.claimed]
+
+    def claim() -> list[RunRecord]:
+        return [store.claim_run(run_id, lease, again=True, dead=dead)]
+
+    tenure = None
+    if await claims.claimed(create):
+        tenure = await stack.enter_async_context(claims.owned(made[0].run))
+    run, new, _ = made[0]
+    if not new:
+        loaded = await runs.call(store.load, run.number)
         try:
-            check_same(runs.codec, wanted, run, await runs.call(store.load, run.number))
+            check_same(runs.codec, wanted, run, loaded)
         except RunConflictError:
-            if created.claimed:
-                await runs.release(run, Change(RunStatus.ENQUEUED))
+            if tenure is not None:
+                await runs.release(run, Change(RunStatus.ENQUEUED), tenure)
             raise
-    if created.claimed or run.status is RunStatus.SUCCEEDED:
-        return run
-    claim = partial(store.claim_run, run.run_id, lease, again=True, dead=dead)
-    return await runs.call(claim)
+    if tenure is None and run.status is not RunStatus.SUCCEEDED:
+        (run,) = await claims.claimed(claim)
+        tenure = await stack.enter_async_context(claims.owned(run))
+    return run, tenure

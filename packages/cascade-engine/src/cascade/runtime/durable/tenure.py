@@ -35,6 +35,14 @@ class Tenure:
         self.cancelled: RunCancelledError | None = None
         self.left: Future[None] | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether another process may own the run: its end is committed, or its lease was lost."""
+        if isinstance(self.lost, LeaseLostError):
+            return True
+        left = self.left
+        return left is not None and left.done() and left.exception() is None
+
     def cancel(self) -> RunCancelledError:
         """The error with which the run ends, because it was cancelled."""
         self.cancelled = RunCancelledError(f"run {self.run_id!r} was cancelled", self.run_id)

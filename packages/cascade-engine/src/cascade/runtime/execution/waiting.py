@@ -15,8 +15,9 @@ class Waiting(NamedTuple):
     #: ``LazyResult.number`` of the node; 0 if there is none.
     node: int
     #: ``"inputs"``, ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``,
-    #: ``"signal approval"``, ``"sleep until 2026-11-30 12:30:00 UTC"``, or the limit: ``"capacity
-    #: gpu"``, ``"pause global"``, ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
+    #: ``"signal approval"``, ``"sleep until 2026-11-30 12:30:00 UTC"``, ``"equal call of another
+    #: run"`` (of a cached task), or the limit: ``"capacity gpu"``, ``"pause global"``,
+    #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
     reason: str
     #: Names of the inputs, or of the tasks that hold the limit or the threads.
     holders: tuple[str, ...] = ()

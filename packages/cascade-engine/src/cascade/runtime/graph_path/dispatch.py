@@ -142,6 +142,7 @@ class Dispatch:
             or (delays is not None and delays.any)
             or self._run.admissions.permits
             or (self._run.journal is not None and self._parts.commits.held)
+            or ((equal := self._parts.made("cache_waits")) is not None and equal.any)
             or (waits is not None and waits.busy)
             or ((held := self._parts.made("held_calls")) is not None and held.busy)
             or getattr(self._remote, "busy", False)

@@ -19,9 +19,8 @@ def locate(parts: RunParts) -> Place | None:
         return None
     if not isinstance(found, Work):
         return Place(found, found, found.task)
-    if found.loop is not None:
-        return None  # its steps are not told apart
-    return Place(found.node, found.source, found.operation, found.attempt, found.steps)
+    step = found.steps if found.loop is None else None
+    return Place(found.node, found.source, found.operation, found.attempt, step)
 
 
 def _found(parts: RunParts) -> Any:

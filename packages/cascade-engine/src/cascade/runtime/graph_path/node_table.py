@@ -10,7 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 from cascade.graph.build import build_graph
 from cascade.graph.wiring import Several, Wiring, users_of, wire
@@ -43,6 +43,8 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import next_number
 from cascade.spec.protocols import Solver
 
+#: Gives the graph of a target, without nodes that are known, and those that only these need.
+Wire: TypeAlias = Callable[..., Wiring]
 #: How many nodes are left out in one go, before others have the guard.
 _AT_ONCE = 500
 
@@ -70,8 +72,8 @@ class Nodes:
         self._journal = parts.run.journal
         if self._journal is not None:
             self._activate = parts.commits.activate
-        #: Finds the nodes of the target's graph.
-        self.wire: Callable[[LazyResult[Any]], Wiring] = wire
+        #: Finds the nodes of the target's graph, without those with outcomes of earlier processes.
+        self.wire: Wire = wire if self._journal is None else parts.commits.wire
         self._end = parts.end
         #: The segment of the run's target.
         self.first: Segment | None = None
@@ -192,7 +194,7 @@ class Nodes:
         """Whether nodes have had only plain values so far."""
         if self._record is not None or self._solver is not None or self._end.any_missing:
             return False
-        return not self._parts.run.elsewhere.everything
+        return self._parts.run.short_cuts
 
     def known(self, lazy: LazyResult[Any]) -> Address | None:
         """The address of the value of a lazy value that this run has met."""
@@ -213,8 +215,7 @@ class Nodes:
         if self._of_first is None:
             assert self.first is not None
             # The journal has the values of the others; these are never released.
-            wired = self.wire if self._journal is None else self._parts.commits.wire
-            self._of_first = set(wired(self.first.target).nodes())
+            self._of_first = set(self.wire(self.first.target).nodes())
         return self._of_first
 
     def remember(self, lazy: LazyResult[Any], address: Address) -> None:

@@ -44,7 +44,7 @@ class RunEnd:
         self.leaves_next: Callable[[], bool] = _no
         self.stopping = False
         self.any_missing = False
-        self.smooth = not run.elsewhere.everything
+        self.smooth = run.short_cuts
         self.result: Any = PENDING
         self.error: BaseException | None = None
 

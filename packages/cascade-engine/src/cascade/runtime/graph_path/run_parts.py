@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
+    from cascade.runtime.graph_path.lanes.wrapping import Wrapping
+    from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaits
     from cascade.runtime.graph_path.node_rules.caching import Caches
     from cascade.runtime.graph_path.node_rules.chains import Chains
     from cascade.runtime.graph_path.node_rules.commits import Commits
@@ -65,6 +67,7 @@ class RunParts:
     """
 
     before_call: BeforeCall
+    cache_waits: CacheWaits
     caches: Caches
     chains: Chains
     commits: Commits
@@ -87,6 +90,7 @@ class RunParts:
     slow_lane: SlowLane
     timed_calls: TimedCalls
     waits: Waits
+    wrapping: Wrapping
 
     _makers: Makers = MappingProxyType({})
 

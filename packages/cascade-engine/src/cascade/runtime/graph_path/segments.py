@@ -376,6 +376,11 @@ class Handed:
         self._takers = takers
         self.go_on = go_on
 
+    @property
+    def segment(self) -> Segment:
+        """The segment of these maps."""
+        return self._takers[0][0]
+
     def above(self, index: int) -> tuple[Segment, LazyResult[Any], list[LazyResult[Any]]]:
         """The map that takes an item, and stand-ins for the items that will need this one."""
         takers: Sequence[Taker] = self._takers

@@ -23,7 +23,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
-from cascade.graph.wiring import Wiring, wire
+from cascade.graph.wiring import Wiring
 from cascade.runtime.execution.carried_errors import carried
 from cascade.runtime.execution.early_calls import EarlyCall
 from cascade.runtime.execution.waiting import Waiting
@@ -39,7 +39,9 @@ from cascade.runtime.graph_path.lanes.held_jobs import HeldJobs
 from cascade.runtime.graph_path.lanes.pump import Pump
 from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
 from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
+from cascade.runtime.graph_path.lanes.wrapping import Wrapping
 from cascade.runtime.graph_path.locating import locate
+from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaits
 from cascade.runtime.graph_path.node_rules.caching import Caches
 from cascade.runtime.graph_path.node_rules.chains import Chains
 from cascade.runtime.graph_path.node_rules.commits import Commits
@@ -108,6 +110,7 @@ def _remote_lane(parts: RunParts) -> Any:
 #: Makers of the parts that a run makes when they are first used.
 _MAKERS = {
     "before_call": BeforeCall,
+    "cache_waits": CacheWaits,
     "caches": Caches,
     "chains": Chains,
     "commits": Commits,
@@ -128,6 +131,7 @@ _MAKERS = {
     "slow_lane": SlowLane,
     "timed_calls": TimedCalls,
     "waits": Waits,
+    "wrapping": Wrapping,
 }
 
 
@@ -177,12 +181,10 @@ class GraphRun:
         self._run.watch_waits(self._lacking)
         self._run.locate = partial(locate, self._parts)
         journal = self._run.journal
-        if journal is not None:
-            wiring = self._parts.commits.wire(target)
-        elif begun is None and lone is None and self._run.record is None:
+        if begun is None and lone is None and not self._run.is_recorded:
             wiring = self._wired(target)
         else:
-            wiring = wire(target)
+            wiring = self._nodes.wire(target)
         self._run.check(wiring.special)
         try:
             if lone is None:
@@ -210,7 +212,7 @@ class GraphRun:
 
     def _wired(self, target: LazyResult[Any]) -> Wiring:
         """The graph of ``target``, without what caches know before it runs."""
-        policies = target._policies
+        policies, wire = target._policies, self._nodes.wire
         pruned = None
         if policies is not None and policies.calls.cache is not None:
             pruned = self._parts.pruning.pruned(target)
@@ -230,7 +232,7 @@ class GraphRun:
         pump = self._parts.made("pump")
         if pump is not None:
             pump.close()
-        for name in ("waits", "commits", "remote_lane", "pruning"):
+        for name in ("waits", "cache_waits", "commits", "remote_lane", "pruning", "caches"):
             part = self._parts.made(name)
             if part is not None:
                 part.close()

@@ -12,7 +12,7 @@ from weakref import WeakMethod
 
 from cascade.runtime.limits.ledger import Ledger
 from cascade.spec.errors import StoreError
-from cascade.spec.limit_store import LimitStore
+from cascade.spec.limit_store import LimitStore, Revised
 
 #: The name of the document.
 DOCUMENT: Final = "limits"
@@ -104,9 +104,9 @@ class Clerk:
         self._leave()
 
     def _leave(self) -> None:
-        def leave(body: bytes | None, _now: float) -> bytes | None:
+        def leave(body: bytes | None, _now: float) -> Revised | None:
             ledger = Ledger.read(body)
-            return ledger.write() if ledger.forget([self._member]) else None
+            return Revised(ledger.write()) if ledger.forget([self._member]) else None
 
         with suppress(StoreError):  # its lease ends by itself
             self._limits.revise(DOCUMENT, leave)

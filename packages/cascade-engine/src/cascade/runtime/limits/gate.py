@@ -14,7 +14,7 @@ from cascade.runtime.events import TaskWaiting
 from cascade.runtime.limits.amounts import exact
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.limits.permits import OUT, Admissions, Holding, Permit, current_permit
+from cascade.runtime.limits.permits import NEW, OUT, Admissions, Holding, Permit, current_permit
 from cascade.spec.checks import is_amount, no_amount
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.map_items import item_of
@@ -25,13 +25,6 @@ if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
 
 _log = logging.getLogger("cascade.limits")
-
-
-def governs(constraints: ConstraintManager, operation: Operation, policies: CallPolicies) -> bool:
-    """Whether a call needs a permit."""
-    if policies.capacities:
-        return True
-    return constraints.any and not operation.structural and constraints.governs(operation.name)
 
 
 class Gate:
@@ -75,22 +68,6 @@ class Gate:
         self.capacities.check(amounts.items(), whose)
         return policies.with_capacities({**dict(policies.capacities), **amounts})
 
-    def governs(self, operation: Operation, policies: CallPolicies) -> bool:
-        """Whether a call needs a permit."""
-        return governs(self.constraints, operation, policies)
-
-    def asks_again(self, operation: Operation, permit: Permit | None) -> bool:
-        """Whether constraints were set since the permit of a call that is about to begin.
-
-        Called after a delay in which much may have happened: the wait for a thread. From any
-        thread.
-        """
-        constraints = self.constraints
-        if not constraints.any or operation.structural:
-            return False
-        known = () if permit is None else permit.rules
-        return any(rule not in known for rule in constraints.rules_of(operation.name))
-
     def permit(
         self,
         operation: Operation,
@@ -99,7 +76,7 @@ class Gate:
         on_admitted: Callable[[], None],
         most: int = 1,
     ) -> Permit:
-        """A permit for a call; the caller enters and leaves it."""
+        """A permit for a call, for ``may_begin``; the caller leaves it."""
         amounts = tuple([(name, exact(amount)) for name, amount in policies.capacities])
         permit = Permit(
             self._run,
@@ -127,6 +104,18 @@ class Gate:
                 break
         holding = Holding(self._run, task, amounts, self._admissions)
         return holding if self.capacities.take(holding) else None
+
+    def may_begin(self, permit: Permit) -> bool:
+        """Whether the call of ``permit`` begins now. From any thread.
+
+        If not, it waits: its ``on_admitted`` is called later, and then this must be asked again.
+        """
+        capacities = self.capacities
+        if capacities.enter(permit) if permit.state == NEW else capacities.begin(permit):
+            return True
+        # From here on another thread may own the permit, if it was told that it is in.
+        self.tell(permit)
+        return False
 
     async def admitted(
         self,
@@ -157,15 +146,12 @@ class Gate:
 
         permit = self.permit(operation, source, policies, on_admitted, most)
         try:
-            if self.capacities.enter(permit):
-                return permit
-            while permit.state != OUT:
-                self.tell(permit)
+            while not self.may_begin(permit):
+                if permit.state == OUT:
+                    raise asyncio.CancelledError
                 await opened
-                if self.capacities.begin(permit):
-                    return permit
-                opened = loop.create_future()  # constraints were set before it could begin
-            raise asyncio.CancelledError
+                opened = loop.create_future()  # before it asks: it may have to wait again
+            return permit
         except BaseException:
             self.capacities.leave(permit)
             raise

@@ -32,7 +32,7 @@ from cascade.runtime.limits.ledger import (
     Statement,
 )
 from cascade.spec.errors import ArgumentError, CapacityError
-from cascade.spec.limit_store import LimitStore, SharesLimits
+from cascade.spec.limit_store import LimitStore, Revised, SharesLimits
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ class Membership:
         answer: Answer | None = None
         was_there = False
 
-        def write(body: bytes | None, time: float) -> bytes | None:
+        def write(body: bytes | None, time: float) -> Revised | None:
             nonlocal answer, was_there
             ledger = Ledger.read(body)
             has_changed = ledger.forget(self._silent(ledger))
@@ -167,7 +167,10 @@ class Membership:
             answer = ledger.state(self.name, statement, time if now is None else now)
             if self.limits.local and not (has_changed or answer.changed):
                 return None  # no sign of life is needed, and each writing is told to all
-            return ledger.write()
+            # Others wait for what is free now. After a crash of the database, only grants would be
+            # missed: all else is in the next statement again.
+            grants = bool(answer.granted or answer.extras)
+            return Revised(ledger.write(), news=answer.others_wait, lasting=grants)
 
         self.limits.revise(DOCUMENT, write)
         if self._has_joined and not was_there:
@@ -195,13 +198,13 @@ class Membership:
             StoreError: The store cannot be used.
         """
 
-        def write(body: bytes | None, _now: float) -> bytes:
+        def write(body: bytes | None, _now: float) -> Revised:
             ledger = Ledger.read(body)
             ledger.forget(self._silent(ledger))
             self._check(ledger, {}, rates)
             if self.name in ledger.members:
                 ledger.members[self.name].rates.update(rates)
-            return ledger.write()
+            return Revised(ledger.write(), news=False)
 
         self.limits.revise(DOCUMENT, write)
 

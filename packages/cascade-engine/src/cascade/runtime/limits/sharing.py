@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary, finalize, ref
+from weakref import WeakKeyDictionary, WeakMethod, finalize
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.limits.amounts import told
@@ -46,6 +46,8 @@ _MOST_TICKETS: Final = 64
 _REUSE: Final = 0.02
 #: Seconds between looks while amounts are awaited: the first, and the longest.
 _FIRST_LOOK, _LONGEST_LOOK = 0.001, 0.01
+#: The longest one where the store tells what others have written.
+_LONGEST_WITH_NEWS: Final = 0.1
 #: Seconds between attempts to use a store that fails: the first, and the longest.
 _FIRST_RETRY, _LONGEST_RETRY = 0.05, 1.0
 #: Seconds after which an answer is too old to begin calls on its tokens.
@@ -97,6 +99,8 @@ class Sharing:
         self._answer: Answer | None = None
         self._reuse_until = -math.inf
         self._look, self._retry = _FIRST_LOOK, _FIRST_RETRY
+        #: Whether this listens to the store, which it does from its first wait on, and has heard.
+        self._listens = self._has_heard = False
         self.trouble = ""
         self._is_applying = self._is_due = False
         #: Guards the two below it: one thread at a time makes rounds.
@@ -109,7 +113,7 @@ class Sharing:
         self._clerk = Clerk(limits, self._member.name)
         self._ending = finalize(queue, self._clerk.end)
         if self._is_local:
-            finalize(queue, limits.subscribe(_waker(self)))
+            finalize(queue, limits.subscribe(_caller(self.make_round)))
         else:
             self._clerk.start(self.make_round)
 
@@ -270,8 +274,17 @@ class Sharing:
             return None
         if answer.wait is not None:
             return answer.wait
-        pause, self._look = self._look, min(1.5 * self._look, _LONGEST_LOOK)
+        if not (self._listens or self._is_local):
+            self._listens = True
+            self._member.limits.subscribe(_caller(self._hear))
+        longest = _LONGEST_WITH_NEWS if self._has_heard else _LONGEST_LOOK
+        pause, self._look = self._look, min(1.5 * self._look, longest)
         return pause
+
+    def _hear(self) -> None:
+        """The store has told that others have written. In its thread."""
+        self._has_heard = True
+        self._clerk.wake()
 
     def _statement(self) -> Statement:
         """What there is to say now. Free amounts, which the queue does not use, are returned."""
@@ -361,13 +374,13 @@ def _real_time(_now: float) -> float:
     return clock()
 
 
-def _waker(sharing: Sharing) -> Callable[[], None]:
-    """What a local store calls when a member has changed something."""
-    weak = ref(sharing)
+def _caller(method: Callable[[], object]) -> Callable[[], None]:
+    """What a store calls when a member has changed something; it keeps nothing alive."""
+    weak = WeakMethod(method)
 
-    def wake() -> None:
+    def call() -> None:
         found = weak()
         if found is not None:
-            found.make_round()
+            found()
 
-    return wake
+    return call

@@ -52,7 +52,7 @@ def is_for_registers(blueprint: Blueprint, run: Run) -> bool:
     """Whether a blueprint has only plain calls, without subscribers and without limits."""
     if run.record is not None or run.constraints.any or not run.bus.is_silent:
         return False
-    if run.max_rounds is not None or run.elsewhere.everything:
+    if run.max_rounds is not None or not run.short_cuts:
         return False
     task = blueprint.task
     if isinstance(task, Task) and (len(blueprint.instructions) == 1 or is_baked(blueprint, task)):

@@ -37,6 +37,7 @@ from cascade.runtime.graph_path.rounds import Rounds
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.task_events import Reports
+from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.limits.permits import Permit, current_permit
 from cascade.runtime.loops.protocol import PAUSED
 from cascade.spec.errors import TaskCancelledError
@@ -105,7 +106,7 @@ class LoopDriver:
             self._entries.leave(work)  # its tasks have different limits
             return NOT_ENTERED
         allowed = allowed_steps(self._run, work, 1 if loop.is_fresh else budget.left)
-        if not gate.governs(task, work.policies):
+        if not needs_permit(gate.constraints, task, work.policies):
             if code.is_async:
                 return await self._awaited(work, budget, reports).awaited_once(allowed)
             if reports.wanted:

@@ -15,6 +15,7 @@ from cascade.runtime.graph_path.compiled_loops.loop_batches import Code, Loop
 from cascade.runtime.graph_path.record_intervals import interval
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.loops.fused import Fused, is_traced
 from cascade.runtime.loops.tiers import Tier, loop_of
 from cascade.runtime.loops.trampoline import trampoline
@@ -42,7 +43,9 @@ class LoopEntries:
 
     def __init__(self, run: Run, tier: Tier) -> None:
         self._run = run
-        self._tier: Tier = tier
+        # A compiled loop makes no call of its own for a step, which middlewares could be around.
+        is_compiled = run.middleware is None or not run.middleware.each_step
+        self._tier: Tier = tier if is_compiled else "interpreted"
 
     @classmethod
     def of(cls, parts: RunParts) -> Self:
@@ -161,10 +164,8 @@ class LoopEntries:
 
     def is_unlimited(self, work: Work, tasks: Iterable[Operation]) -> bool:
         """Whether a worker may make steps of these tasks without asking for permits."""
-        run, policies = self._run, work.policies
-        if policies.capacities:
-            return False
-        return not (run.constraints.any and any(run.governs(task, policies) for task in tasks))
+        constraints, policies = self._run.constraints, work.policies
+        return not any(needs_permit(constraints, task, policies) for task in tasks)
 
     def entry(self, loop: Loop) -> Callable[..., Any] | None:
         """The function to enter, if the arguments, and the names it relies on, allow that."""

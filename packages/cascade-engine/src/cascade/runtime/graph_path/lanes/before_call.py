@@ -45,8 +45,12 @@ class BeforeCall:
             work.take_inputs()
         amounts = work.amounts() if node._amounts else {}
         segment.let_go_inputs(node)
-        if work.policies.cache is not None and self._finds(work):
+        if work.policies.cache is not None and self._finds(work, amounts):
             return None
+        return self.admitted(work, amounts)
+
+    def admitted(self, work: Work, amounts: Mapping[str, Any]) -> Work | None:
+        """The same for a node whose value is in no cache."""
         if self._reports.wanted:
             self._reports.started(work)
         if work.policies.repeats and not self._may_repeat(work):
@@ -88,10 +92,10 @@ class BeforeCall:
             return False
         return True
 
-    def _finds(self, work: Work) -> bool:
+    def _finds(self, work: Work, amounts: Mapping[str, Any]) -> bool:
         """Whether the value comes from elsewhere, or the cache has failed."""
         try:
-            return self._parts.caches.finds(work)
+            return self._parts.caches.finds(work, amounts)
         except BaseException as error:
             if self._reports.wanted:
                 self._reports.started(work)

@@ -17,6 +17,7 @@ from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Work
+from cascade.runtime.limits.admission import needs_permit
 from cascade.spec.policies import PLAIN_CALLS
 
 
@@ -39,7 +40,10 @@ class EventLoopLane:
         #: Asyncio task → its work, for ``cs.current``.
         self.working: dict[asyncio.Task[Any], Work] = {}
         self._processor = NodeProcessor(
-            self._run, self._end.is_cancelled, jobs=lambda: parts.held_jobs
+            self._run,
+            self._end.is_cancelled,
+            jobs=lambda: parts.held_jobs,
+            wrap=None if self._run.middleware is None else parts.wrapping.func,
         )
 
     async def work_on(self, item: Item, in_place: bool = False) -> None:
@@ -111,10 +115,11 @@ class EventLoopLane:
 
     def _is_bare(self, work: Work) -> bool:
         """Whether the next call of ``work`` awaits a coroutine, without limits and policies."""
-        run = self._run
         if not work.operation.is_async or work.policies is not PLAIN_CALLS:
             return False
-        return not (run.constraints.any and run.governs(work.operation, PLAIN_CALLS))
+        if self._run.middleware is not None:
+            return False
+        return not needs_permit(self._run.constraints, work.operation, PLAIN_CALLS)
 
     def _call(self, work: Work) -> Awaitable[Any]:
         """An awaitable for the call of ``work``."""

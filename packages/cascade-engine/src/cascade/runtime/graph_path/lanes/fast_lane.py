@@ -23,11 +23,12 @@ from cascade.runtime.graph_path.queues.ranks import GIVE_WAY, SWITCH
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
-from cascade.runtime.limits.constraints import FREE
+from cascade.runtime.limits.admission import needs_permit
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.lazy_value import NO_KWARGS
+from cascade.spec.policies import PLAIN_CALLS
 
 #: Results of a call that are not the node's value (R4, R5), or must not be.
 GOES_ON = (LazyResult, TailCall, CoroutineType)
@@ -119,7 +120,7 @@ class FastLane:
                     continue
             elif constraints.any and not (lazy.task is free and constraints.found is known):
                 known = constraints.found
-                if known.get(lazy.task.name) is not FREE:
+                if needs_permit(constraints, lazy.task, PLAIN_CALLS):
                     if parts.slow_lane.work_on((segment, lazy)):
                         return True
                     continue

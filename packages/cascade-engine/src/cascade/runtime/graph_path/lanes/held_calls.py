@@ -25,6 +25,7 @@ from cascade.runtime.execution.worker_calls import WorkerCall
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.limits.admission import needs_another
 from cascade.runtime.resources import faults
 from cascade.runtime.resources.held import GivenUp, Held, Step
 from cascade.runtime.resources.instance import ResourceInstance
@@ -59,7 +60,13 @@ class HeldCalls:
         self._dispatch.at_look(self._look)
         self._end.at_stop(self._look_soon)
 
-    def call(self, context: Context, work: Work, used: Sequence[ResourceInstance]) -> Any:
+    def call(
+        self,
+        context: Context,
+        work: Work,
+        func: Callable[..., Any],
+        used: Sequence[ResourceInstance],
+    ) -> Any:
         """Make the call of ``work`` in ``context``, with its resources. In a worker's thread.
 
         GIVEN_UP if one of them took too long; then the caller must leave at once, and leave
@@ -69,6 +76,7 @@ class HeldCalls:
         Args:
             context: The context of the call.
             work: The work.
+            func: The function that it calls.
             used: The shared resources that it uses, which are open.
         """
         resources, me = self._run.resources, get_ident()
@@ -77,10 +85,10 @@ class HeldCalls:
         try:
             try:
                 args, kwargs = held.filled(work.args, work.kwargs)
-                if self._asks_again(work):
+                if needs_another(self._run.constraints, work.operation, work.permit):
                     held.close(None)
                     return NOT_BEGUN
-                held.value = context.run(work.operation.func, *args, **kwargs)
+                held.value = context.run(func, *args, **kwargs)
                 del args, kwargs
             except GivenUp:
                 raise
@@ -96,11 +104,6 @@ class HeldCalls:
             self.handling.discard(me)
             resources.in_use.pop(me, None)
         return held.value
-
-    def _asks_again(self, work: Work) -> bool:
-        """Whether constraints were set since the permit of a call that is about to begin."""
-        run = self._run
-        return run.constraints.any and run.gate.asks_again(work.operation, work.permit)
 
     # -- the watch: see ``resources.held.Watch`` ----------------------------------------------
 
@@ -215,7 +218,7 @@ class HeldCalls:
         try:
             while not held.is_over:
                 await self._close_elsewhere(held)
-            self._dispatch.limit_waits.left(work)
+            self._dispatch.limit_waits.release(work)
             if held.error is not None:
                 self._parts.slow_lane.fail_attempt(work, held.error)
             elif not self._end.stopping:

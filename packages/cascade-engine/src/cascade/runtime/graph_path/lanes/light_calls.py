@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Segment, Work
-from cascade.runtime.limits.constraints import FREE
+from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.limits.permits import Holding, current_permit
 from cascade.spec.blueprint import Literal
 from cascade.spec.caching import CachePolicy
@@ -23,7 +23,7 @@ from cascade.spec.containers import ATOMS
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import LITERALS, RESOURCES
-from cascade.spec.policies import ENGINES_CACHE
+from cascade.spec.policies import ENGINES_CACHE, PLAIN_CALLS
 from cascade.spec.repeatable import is_spent
 from cascade.spec.task import Task
 
@@ -69,7 +69,7 @@ class LightCalls:
         if is_repeated and not _is_repeatable(segment, lazy):
             return None  # it is refused, before a resource opens
         constraints = self._constraints
-        if constraints.any and constraints.found.get(operation.name) is not FREE:
+        if constraints.any and needs_permit(constraints, operation, PLAIN_CALLS):
             return None
         args: Any = lazy.args
         kwargs, takes = lazy.kwargs, bool(lazy._dependencies)
@@ -129,13 +129,15 @@ class LightCalls:
     ) -> bool:
         """Whether the value of a node comes from elsewhere, or the cache has failed."""
         assert isinstance(lazy.task, Task)
+
+        def later() -> Work:
+            return Work.called(segment, lazy, args, kwargs)
+
         try:
             arguments = lazy.task.parameters.named(args, kwargs)
-            return self._parts.caches.finds_call(segment, lazy, cache, arguments, None)
+            return self._parts.caches.finds_call(segment, lazy, cache, arguments, None, later)
         except BaseException as error:
-            work = Work(segment, lazy)
-            work.args, work.kwargs = args, kwargs
-            self._parts.failures.fail(error, work)
+            self._parts.failures.fail(error, later())
             return True
 
     def _value(self, mark: Inject | Literal[Any]) -> Any:

@@ -37,6 +37,7 @@ from cascade.runtime.graph_path.lanes.fast_lane import GOES_ON, arguments
 from cascade.runtime.graph_path.lanes.spares import Spare
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
+from cascade.runtime.limits.admission import needs_permit
 from cascade.spec.containers import ATOMS
 from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.lazy_value import NO_KWARGS, RESOURCES
@@ -56,6 +57,7 @@ class Pump:
         self._nodes = parts.nodes
         self._dispatch = parts.dispatch
         self._commits = None if parts.run.journal is None else parts.commits
+        self._wrap = None if parts.run.middleware is None else parts.wrapping.operation
         self._thread = get_ident()
         self.limits = TimeLimits(self.run.loop, self.run.context)
         self._monitor: Any = self.run.monitor or Unwatched()
@@ -269,7 +271,7 @@ class Pump:
             spare.started = self.run.loop.time()
         self._monitor.allowed(work.operation.may_block)
         spare.segment, spare.node, spare.work = work.segment, work.node, work
-        spare.operation = work.operation
+        spare.operation = work.operation if self._wrap is None else self._wrap(work)
         spare.args, spare.kwargs = given
         return True
 
@@ -278,7 +280,7 @@ class Pump:
         operation, policies = work.operation, work.policies
         if work.loop is not None:
             return False
-        if self.run.governs(operation, policies):
+        if needs_permit(self.run.constraints, operation, policies):
             return False
         place = self.run.placement.place(operation, timeout=policies.timeout)
         return place is Place.LOOP or place is Place.INLINE

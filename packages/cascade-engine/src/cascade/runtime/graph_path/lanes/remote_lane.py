@@ -8,9 +8,10 @@ of the run goes on with it in the slow lane, as after a call of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import Context
 from functools import partial
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.elsewhere.executors import refuse_resource
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Raised, Work
+from cascade.runtime.limits.admission import needs_permit
+from cascade.runtime.middleware import Layers
 from cascade.spec.culprits import unsendable, unsendable_call
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.injection import Inject
@@ -37,12 +40,13 @@ class Flight:
     Attributes:
         work: The work whose call it is.
         call: The call.
+        layers, context: The middlewares around it, and their context; None without middlewares.
         timer: Ends it in time.
         late: Done when the call ends, if that was given up.
         land: Lets virtual time go on.
     """
 
-    __slots__ = ("_open", "call", "land", "late", "timer", "work")
+    __slots__ = ("_open", "call", "context", "land", "late", "layers", "timer", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -50,6 +54,8 @@ class Flight:
         self.timer: asyncio.TimerHandle | None = None
         self.late: Future[None] | None = None
         self.land: Callable[[], object] | None = None
+        self.layers: Layers | None = None
+        self.context: Context | None = None
         self._open = [None]
 
     def take(self) -> bool:
@@ -59,6 +65,26 @@ class Flight:
         except IndexError:
             return False
         return True
+
+    def settle(self) -> None:
+        """Let the middlewares have the outcome that the work was handed, and change it."""
+        layers, context, work = self.layers, self.context, self.work
+        if layers is None or context is None:
+            return
+        if type(work.handed) is Raised:
+            layers.fail(work.handed.error, work.operation.func)
+        else:
+            layers.value = work.handed
+        try:
+            work.handed = context.run(layers.left)
+        except BaseException as error:
+            work.handed = Raised(error)
+
+    def drop(self) -> None:
+        """End the middlewares of a call without an outcome, and forget them."""
+        if self.layers is not None and self.context is not None:
+            self.context.run(self.layers.drop)
+        self.layers = self.context = None
 
 
 class RemoteLane:
@@ -85,8 +111,11 @@ class RemoteLane:
         """Whether a call is under way."""
         return bool(self._flights)
 
-    def begin(self, work: Work) -> None:
+    def begin(self, work: Work, left: object) -> Any:
         """Have the call of ``work`` made. The slow lane goes on with the result, later.
+
+        Returns:
+            ``left``; or the value, if a middleware gives one without the call.
 
         Raises:
             SendError: The task or an argument cannot be sent.
@@ -94,7 +123,19 @@ class RemoteLane:
             RunError: The executor was shut down.
         """
         flight = Flight(work)
-        flight.call = call = self._packed(flight)
+        args, kwargs = work.args, work.kwargs
+        if self._run.middleware is not None:
+            wrapping = self._parts.wrapping
+            flight.context = context = self._run.context.copy()
+            made, flight.layers = context.run(wrapping.entered, work, args, kwargs)
+            if not flight.layers.goes_on:
+                return context.run(flight.layers.left)
+            args, kwargs = made.args, made.kwargs
+        try:
+            flight.call = call = self._packed(flight, args, kwargs)
+        except BaseException:
+            flight.drop()
+            raise
         loop = self._run.loop
         if VirtualLoop.was_used and isinstance(loop, VirtualLoop):
             flight.land = loop.hold(call.name)
@@ -110,14 +151,15 @@ class RemoteLane:
         elif not self._flush_planned:  # more calls may go along, but not wait for a long one here
             self._flush_planned = True
             self._run.call_in_loop(self._flush)
+        return left
 
-    def _packed(self, flight: Flight) -> RemoteCall:
+    def _packed(self, flight: Flight, args: Sequence[Any], kwargs: dict[str, Any]) -> RemoteCall:
         work = flight.work
         policies = work.policies
         task: Any = work.operation
         if not isinstance(task, Task):
             task = task.task  # that of an instruction
-        for value in (*work.args, *work.kwargs.values()):
+        for value in (*args, *kwargs.values()):
             if type(value) is Inject:
                 refuse_resource(task, value)
         try:
@@ -125,9 +167,9 @@ class RemoteLane:
         except Exception as error:
             raise unsendable(f"task '{task.name}'", task, error) from None
         try:
-            arguments = dumps_call(work.args, work.kwargs)
+            arguments = dumps_call(args, kwargs)
         except Exception as error:
-            raise unsendable_call(task, work.args, work.kwargs, error) from None
+            raise unsendable_call(task, args, kwargs, error) from None
         is_timed = policies.timeout is not None
         return RemoteCall(
             task.name,
@@ -146,11 +188,11 @@ class RemoteLane:
         run, policies = self._run, work.policies
         return isinstance(work.operation, Task) and not (
             policies.needs_attempts
-            or policies.capacities
             or run.journal is not None
+            or run.middleware is not None
             or run.steps.limit is not None
             or run.max_rounds is not None
-            or (run.constraints.any and run.governs(work.operation, policies))
+            or needs_permit(run.constraints, work.operation, policies)
         )
 
     def _flush(self) -> None:
@@ -171,6 +213,7 @@ class RemoteLane:
             self._read(work, outcome)
         except BaseException as error:  # of the classes of its parts
             work.handed = Raised(error)
+        flight.settle()
         self._go_on(flight)
 
     def _read(self, work: Work, outcome: Outcome) -> None:
@@ -197,7 +240,7 @@ class RemoteLane:
         """Have a worker go on with the work of a call that has ended. In any thread."""
         work, dispatch = flight.work, self._dispatch
         if self._parts.end.stopping:
-            dispatch.limit_waits.left(work)
+            dispatch.limit_waits.release(work)
         else:
             dispatch.pool.push((work.segment, work))
         self._landed(flight)
@@ -213,6 +256,7 @@ class RemoteLane:
         self.landings += 1
         self._flights.pop(flight, None)
         self._run.calls.pop(flight.call, None)
+        flight.drop()
         if flight.late is None:  # otherwise a cycle, which needs the collector
             flight.call.on_end = flight.call.on_begin = _nothing
         if flight.land is not None:
@@ -244,6 +288,7 @@ class RemoteLane:
             return
         work = flight.work
         work.handed = Raised(self._overran(work, timeout))
+        flight.settle()
         self._leave(flight)
         self._go_on(flight)
 
@@ -258,9 +303,9 @@ class RemoteLane:
         work, stops = flight.work, self._executor.capabilities.stops
         late = flight.late = Future()
         if self._executor.cancel_call(flight.call, stop=stops):
-            self._dispatch.limit_waits.left(work)
+            self._dispatch.limit_waits.release(work)
             return
-        self._dispatch.limit_waits.left_after(work, late)
+        self._dispatch.limit_waits.release_after(work, late)
         if not stops:
             self._run.give_up(late, flight.call.name, work.source)
 
@@ -270,7 +315,7 @@ class RemoteLane:
         """Withdraw calls that have not begun, and wait for the others. In the loop's thread."""
         for flight in list(self._flights):
             if self._executor.cancel_call(flight.call) and flight.take():
-                self._dispatch.limit_waits.left(flight.work)
+                self._dispatch.limit_waits.release(flight.work)
                 self._landed(flight)
         if self._flights:
             self._quiet = self._run.loop.create_future()

@@ -8,7 +8,7 @@ others belong to the event loop's lane (``pump``, ``event_loop_lane``).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
@@ -49,6 +49,7 @@ class SlowLane:
         self._commits = None if parts.run.journal is None else parts.commits
         #: Whether plain functions are called in other processes.
         self._elsewhere = parts.run.elsewhere.everything
+        self._wrap = None if parts.run.middleware is None else parts.wrapping.func
 
     def work_on(self, item: Item) -> bool:
         """Call plain functions for a node, one after the other.
@@ -86,7 +87,7 @@ class SlowLane:
                             return False
                     elif (
                         constraints.any or work.policies.capacities or work.permit is not None
-                    ) and not self._admits(work):
+                    ) and not self._may_begin(work):
                         return False
                     else:
                         if watched:
@@ -100,19 +101,19 @@ class SlowLane:
                             # cost the pool this thread.
                             return result is GIVEN_UP
                         if result is NOT_BEGUN:
-                            limit_waits.left(work)
+                            limit_waits.release(work)
                             continue
                 except (Exception, asyncio.CancelledError) as failure:
-                    limit_waits.left(work)  # a node holds no permit during its delay
+                    limit_waits.release(work)  # a node holds no permit during its delay
                     self.fail_attempt(work, failure)
                     return False
                 if work.permit is not None:
-                    limit_waits.left(work)
+                    limit_waits.release(work)
                 work = next_work(work, result, on_loop=False)
                 del result
         except BaseException as error:
             if work is not None:
-                limit_waits.left(work)
+                limit_waits.release(work)
             self._parts.failures.fail(error, work, item)
         finally:
             if cell is not None:  # the thread may be idle for long, and must not keep the values
@@ -141,7 +142,7 @@ class SlowLane:
         if work is not None:
             if self._reports.wanted:
                 self._reports.goes_on(work)
-            self._dispatch.limit_waits.left(work)
+            self._dispatch.limit_waits.release(work)
             self.fail_attempt(work, error)
 
     def go_on(self, work: Work) -> bool:
@@ -164,20 +165,20 @@ class SlowLane:
     def _call(self, context: Context, work: Work) -> Any:
         """Make the call of ``work`` in ``context``; LEFT and GIVEN_UP if it has no result yet."""
         if work.operation.mode == "process" or (self._elsewhere and self._is_elsewhere(work)):
-            self._parts.remote_lane.begin(work)
-            return LEFT
+            return self._parts.remote_lane.begin(work, LEFT)
+        func = work.operation.func if self._wrap is None else self._wrap(work)
         timeout = work.policies.timeout
         if timeout is not None:
-            return self._parts.timed_calls.call(context, work, timeout)
+            return self._parts.timed_calls.call(context, work, func, timeout)
         if not wants_resources(work.args, work.kwargs):
-            return context.run(work.operation.func, *work.args, **work.kwargs)
+            return context.run(func, *work.args, **work.kwargs)
         used = self._opened(work)
         if used is None:
             return LEFT
         resources = self._run.resources
         if resources.has_unshared and resources.need_attempt(work.args, work.kwargs):
-            return self._parts.held_calls.call(context, work, used)
-        return context.run(self._call_with, work, used)
+            return self._parts.held_calls.call(context, work, func, used)
+        return context.run(self._call_with, work, func, used)
 
     @staticmethod
     def _is_elsewhere(work: Work) -> bool:
@@ -193,7 +194,7 @@ class SlowLane:
                 continue
             below = resources.below(value)
             if below is None:
-                dispatch.limit_waits.left(work)
+                dispatch.limit_waits.release(work)
                 with self._lock:
                     dispatch.to_loop((work.segment, work))
                 return None
@@ -202,12 +203,14 @@ class SlowLane:
                     dispatch.limit_waits.pause(work)
                     if dispatch.resource_waits.opened(wanted, (work.segment, work)) is None:
                         return None
-                    if not dispatch.limit_waits.admits(work):
+                    if not dispatch.limit_waits.acquire(work):
                         return None
                 found.append(instance)
         return found
 
-    def _call_with(self, work: Work, used: Sequence[ResourceInstance]) -> Any:
+    def _call_with(
+        self, work: Work, func: Callable[..., Any], used: Sequence[ResourceInstance]
+    ) -> Any:
         """Call a function with its resources."""
         resources, me = self._run.resources, get_ident()
         left = iter(used)
@@ -217,7 +220,7 @@ class SlowLane:
         }
         resources.in_use[me] = used
         try:
-            return work.operation.func(*args, **kwargs)
+            return func(*args, **kwargs)
         finally:
             resources.in_use.pop(me, None)
 
@@ -231,8 +234,8 @@ class SlowLane:
             self._dispatch.to_loop((work.segment, work))
         return MOVED
 
-    def _admits(self, work: Work) -> bool:
+    def _may_begin(self, work: Work) -> bool:
         """Whether the next call may begin now; its clock stands still until it does."""
         if self._reports.wanted and not work.waits_since:
             self._reports.waits(work)  # at once: another thread may go on with it
-        return self._dispatch.limit_waits.admits(work)
+        return self._dispatch.limit_waits.acquire(work)

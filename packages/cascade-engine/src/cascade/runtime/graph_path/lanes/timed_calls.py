@@ -7,6 +7,7 @@ event loop that finds it late race for it, once, and the loser leaves without to
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import Context
 from threading import get_ident
 from typing import Any, Final
@@ -59,8 +60,8 @@ class TimedCalls:
         self._active: dict[int, _Timed] = {}
         self._dispatch.at_look(self._look)
 
-    def call(self, context: Context, work: Work, timeout: float) -> Any:
-        """Make the call of ``work`` in ``context``, in a worker's thread.
+    def call(self, context: Context, work: Work, func: Callable[..., Any], timeout: float) -> Any:
+        """Make the call of ``work`` by ``func`` in ``context``, in a worker's thread.
 
         GIVEN_UP if it took too long; then the caller must leave at once, and leave ``work`` alone.
         """
@@ -68,7 +69,7 @@ class TimedCalls:
         timed = _Timed(work, self._dispatch.pool.cell(), self._time() + timeout)
         self._active[me] = timed
         try:
-            value = context.run(work.operation.func, *work.args, **work.kwargs)
+            value = context.run(func, *work.args, **work.kwargs)
         except BaseException:
             if self._ends(me, timed):
                 raise
@@ -97,9 +98,9 @@ class TimedCalls:
         assert timeout is not None
         call = dispatch.pool.give_up(thread, timed.cell)
         if call is None:  # it has just ended
-            dispatch.limit_waits.left(work)
+            dispatch.limit_waits.release(work)
         else:
-            dispatch.limit_waits.left_after(work, call)
+            dispatch.limit_waits.release_after(work, call)
             self._run.give_up(call, name, work.source)
         error = overran(name, timeout)
         try:

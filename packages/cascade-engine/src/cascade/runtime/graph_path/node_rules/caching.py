@@ -8,12 +8,14 @@ from functools import partial
 from typing import Any
 
 from cascade.runtime.execution.carried_errors import REPLACED, carried
+from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaiter
 from cascade.runtime.graph_path.node_rules.pruning import Pruning
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
 from cascade.runtime.semantics.outcomes import Missing
-from cascade.spec.caching import CachePolicy
+from cascade.spec.caching import CachePolicy, SharedCache
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.policies import ENGINES_CACHE
 from cascade.spec.task import Task
 
@@ -38,8 +40,16 @@ class Caches:
         self._pruning: Pruning | None = parts.made("pruning")
         #: Cached call that is under way → the address of its value.
         self._flights: dict[_Flight, Address] = {}
+        # A call that waits for such a run may hold what the other run needs; and no other process
+        # takes part in virtual time.
+        self._shares = not (parts.run.is_inner or parts.run.is_virtual)
+        #: Whether the last value was not there. Then the next one is looked for when its call is
+        #: claimed; otherwise before and after that.
+        self._missed = False
+        #: The caches with calls that other runs may wait for.
+        self._shared: dict[CachePolicy, SharedCache] = {}
 
-    def finds(self, work: Work) -> bool:
+    def finds(self, work: Work, amounts: Mapping[str, Any]) -> bool:
         """Whether the value of a node that is about to be called comes from elsewhere.
 
         That is the cache, or an equal active call. Otherwise the value will be kept when the node
@@ -54,7 +64,11 @@ class Caches:
         def report(outcome: Any) -> Any:
             return self._reports.taken_over(work, outcome)
 
-        return self.finds_call(work.segment, work.node, cache, arguments_by_name(work), report)
+        def later() -> Work:
+            return work
+
+        arguments = arguments_by_name(work)
+        return self.finds_call(work.segment, work.node, cache, arguments, report, later, amounts)
 
     def finds_call(
         self,
@@ -63,8 +77,16 @@ class Caches:
         cache: CachePolicy,
         arguments: Mapping[str, Any],
         report: Callable[[Any], Any] | None,
+        later: Callable[[], Work],
+        amounts: Mapping[str, Any] = NO_KWARGS,
     ) -> bool:
-        """The same; ``report`` is told the outcome of a node that gets it from elsewhere."""
+        """The same.
+
+        Args:
+            report: Told the outcome of a node that gets it from elsewhere.
+            later: Gives the work of a node that waits for another run.
+            amounts: Those of the call.
+        """
         assert isinstance(node.task, Task)
         if cache is ENGINES_CACHE:
             if self._parts.run.cache is None:
@@ -85,24 +107,48 @@ class Caches:
                 return True
             place = address.place
             self._watch(place, keep)
-        try:
+
+        def take() -> bool:
             found, value = cache.load(flight[1], arguments)
+            self._missed = not found
+            if found:
+                self._settle(flight, place, keep, (segment, node), value, report)
+            return found
+
+        try:
+            shared: SharedCache | None = getattr(cache, "shared", None) if self._shares else None
+            if (shared is None or not self._missed) and take():
+                return True
+            if shared is None:
+                return False
+            self._shared[cache] = shared
+            waits = self._parts.cache_waits
+            return waits.finds(CacheWaiter(waits, shared, flight[1], take, later(), amounts))
         except BaseException as error:
             with self._lock:
-                self._land(flight, place, keep)
+                if self._flights.get(flight) is address:
+                    self._land(flight, place, keep)
             if isinstance(error, REPLACED):
                 raise carried(cache.load, error) from error
             raise
-        if not found:
-            return False
+
+    def _settle(
+        self,
+        flight: _Flight,
+        place: _Place,
+        keep: Callable[[Any], Any],
+        node: _Place,
+        value: Any,
+        report: Callable[[Any], Any] | None,
+    ) -> None:
+        """Give a node the value that the cache has."""
         with self._lock:
             self._land(flight, place, keep)
             if self._pruning is not None:
-                self._pruning.note(node, flight[1])
+                self._pruning.note(node[1], flight[1])
             if report is not None:
                 report(value)
-            self._nodes.settle(segment, node, value)
-            return True
+            self._nodes.settle(*node, value)
 
     def _land(self, flight: _Flight, place: _Place, keep: Callable[[Any], Any]) -> None:
         """Undo what was noted for a call that is not made."""
@@ -126,13 +172,23 @@ class Caches:
         """Keep the value of a node, if it has one: failures and skips are not kept."""
         cache, key = flight
         del self._flights[flight]
-        if isinstance(outcome, Missing):
-            return outcome
         try:
+            if isinstance(outcome, Missing):
+                return outcome
             cache.save(key, arguments, outcome)
             if self._pruning is not None:
                 self._pruning.note(node, key)
         except (Exception, CancelledError) as error:
             told: Any = carried(cache.save, error)
             return self._parts.failures.not_kept(told, segment, node)
+        finally:
+            if cache in self._shared:
+                self._shared[cache].leave(key)
         return outcome
+
+    def close(self) -> None:
+        """Let others make the calls that have not ended. At the end of the run."""
+        for cache, key in self._flights:
+            if cache in self._shared:
+                self._shared[cache].leave(key)
+        self._flights.clear()

@@ -8,7 +8,6 @@ from typing import Any
 
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import Wiring, users_of, wire
-from cascade.runtime.graph_path.node_rules.paths_to_target import path_to_target
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import (
     Address,
@@ -17,7 +16,7 @@ from cascade.runtime.graph_path.segments import (
     Taker,
     Work,
 )
-from cascade.runtime.semantics.outcomes import Missing, worst
+from cascade.runtime.semantics.outcomes import Failed, Missing, worst
 from cascade.spec.lazy_types import LazyResult, gathered
 
 #: The items of columns, which outer maps take over.
@@ -156,10 +155,13 @@ class MapOverMap:
     def _end_without_items(self, work: Work, items: _Items, why: Missing | Exception) -> None:
         """Settle an outer map that makes no items, when those of its columns have ended."""
         segment, outer = work.segment, work.node
-        is_last = self._run.fail_fast and not path_to_target(segment, outer).catches
-        if is_last and isinstance(why, Exception):
-            self._parts.failures.fail(why, work)
-            return
+        if isinstance(why, Exception):
+            failed = Failed(work.operation.name, why)
+            with self._lock:
+                is_last = self._parts.missing_inputs.would_end_run(segment, outer, failed)
+            if is_last:
+                self._parts.failures.fail(why, work)
+                return
 
         def go_on(values: Any) -> None:
             if isinstance(why, Exception):

@@ -86,15 +86,29 @@ class MissingInputs:
     def goes_on_after(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
         """Whether the run goes on after a failure of ``node``; otherwise this ends it."""
         self._end.note_missing()
-        if node is segment.target and isinstance(segment.continuation, Handed):
-            return True  # the maps that take the items decide, each item by itself
-        if failed.counted or (failed.can_be_value and _is_caught(segment, node, failed.error)):
+        if not self._is_uncaught(segment, node, failed):
             return True
         if self._run.fail_fast:
             self._end.fail(failed.error)
             return False
         failed.count(self._run.failures)
         return True
+
+    def would_end_run(self, segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
+        """Whether a failure of ``node`` would end the run."""
+        return self._run.fail_fast and self._is_uncaught(segment, node, failed)
+
+    @staticmethod
+    def _is_uncaught(segment: Segment, node: LazyResult[Any], failed: Failed) -> bool:
+        """Whether a failure is one of the run, and is not known as such yet."""
+        if node is segment.target and isinstance(segment.continuation, Handed):
+            return False  # the maps that take the items decide, each item by itself
+        if failed.counted:
+            return False
+        if not failed.can_be_value:
+            return True
+        error = failed.error
+        return not (node._calls.catches or isinstance(error, path_to_target(segment, node).catches))
 
     def leave_out_users(
         self,
@@ -139,8 +153,3 @@ class MissingInputs:
             if same:
                 return user
         return None
-
-
-def _is_caught(segment: Segment, node: LazyResult[Any], error: Exception) -> bool:
-    """Whether an error of this node becomes its value, or is caught on the path to the target."""
-    return node._calls.catches or isinstance(error, path_to_target(segment, node).catches)

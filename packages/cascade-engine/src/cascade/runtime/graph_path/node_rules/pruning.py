@@ -10,7 +10,7 @@ Which entry a node has is noted when it is looked up or saved, and kept when the
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from cascade.graph.build import inputs_of
@@ -44,6 +44,8 @@ class Pruning:
     def __init__(self, parts: RunParts) -> None:
         self._parts = parts
         self._run = parts.run
+        self._journal = parts.run.journal
+        self._rest_of: Callable[..., Wiring] = wire
         #: Nodes with plan keys, inputs before users.
         self._keys: Mapping[LazyResult[Any], bytes] = {}
         self._hits: dict[LazyResult[Any], _Known] = {}
@@ -58,10 +60,13 @@ class Pruning:
             CycleError: Nodes wait for each other.
             StoreError: A cache cannot be used.
         """
+        if self._journal is not None and self._journal.has(target):
+            return None
         self._keys = plan_keys(target, self._head, self._run.params, self._ignored)
         if not self._keys:
             return None
-        self._parts.nodes.wire = self._wire
+        # In a durable run, this leaves out nodes with outcomes of earlier processes.
+        self._rest_of, self._parts.nodes.wire = self._parts.nodes.wire, self._wire
         self._look_up([target])  # alone, because it is often all that is needed
         if target in self._hits:
             found, value = self._load(target)
@@ -138,7 +143,7 @@ class Pruning:
     # -- the graph that is left -----------------------------------------------------------------
 
     def _wire(self, target: LazyResult[Any]) -> Wiring:
-        return wire(target, self._hits.__contains__)
+        return self._rest_of(target, self._hits.__contains__)
 
     def _without_inputs(self, target: LazyResult[Any], value: Any) -> Wiring:
         wiring = Wiring(target)
@@ -151,16 +156,18 @@ class Pruning:
         values: dict[LazyResult[Any], Any] = {}
         while True:
             wiring = self._wire(target)
+            journal = self._journal
+            stored = {n for n in wiring.outside if journal is not None and journal.has(n)}
             for node in wiring.outside:
-                if node not in values:
+                if node not in values and node not in stored:
                     found, value = self._load(node)
                     if not found:
                         break
                     values[node] = value
             else:
                 break
-        wiring.done = {node: values[node] for node in wiring.outside}
-        wiring.outside = []
+        wiring.done = {n: values[n] for n in wiring.outside if n in values}
+        wiring.outside = [node for node in wiring.outside if node in stored]
         for node in wiring.done:
             self._parts.reports.found(node)
         return wiring

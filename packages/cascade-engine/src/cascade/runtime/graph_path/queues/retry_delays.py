@@ -48,10 +48,10 @@ class RetryDelays:
     def _begin(self, work: Work, seconds: float) -> None:
         if self._end.stopping:
             return
-        waiting = self._run.begin_retry_delay(work.operation.name, work.source, seconds)
+        waiting = self._run.begin_delay(work.operation.name, work.source, seconds)
 
         def wake_up() -> None:
-            self._run.end_retry_delay(waiting)
+            self._run.end_delay(waiting)
             del self._timers[work]
             self._resume(work)
 

@@ -11,6 +11,7 @@ import asyncio
 from contextvars import Context
 from typing import Any, Self
 
+from cascade.runtime.current import Place
 from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.early_calls import has_plain_tasks
@@ -65,7 +66,13 @@ class LoneLoop(AwaitedLoop):
         made = cls(run, entries, reports, None, work, YieldBudget())
         made.error = None
         made.task_context = made.context
+        run.locate = made.locate
         return made
+
+    def locate(self) -> Place:
+        """The only node of the run; see ``Run.locate``."""
+        work = self.work
+        return Place(work.node, work.source, work.operation, work.attempt, None)
 
     def started(self) -> asyncio.Task[Any]:
         """The asyncio task that makes the steps, to be awaited by that of the run.

@@ -332,7 +332,7 @@ def is_simple(run: Run) -> bool:
         and run.bus.is_silent
         and run.record is None
         and run.journal is None
-        and not run.elsewhere.everything
+        and run.short_cuts
         and not run.constraints.any
         and not (VirtualLoop.was_used and isinstance(run.loop, VirtualLoop))
     )
