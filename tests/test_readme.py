@@ -2,7 +2,7 @@
 
 A block ``python from=examples/crawl.py`` shows a part of that program, which has tests of its own:
 it has to stand there word for word, and is not executed on the page. Blocks ``py`` are programs for
-other libraries.
+other libraries, and sketches that no program could contain.
 """
 
 from __future__ import annotations
@@ -60,6 +60,17 @@ def test_parts_of_programs_stand_in_these_programs(page: Path) -> None:
     for path, part in _EXCERPT.findall(page.read_text(encoding="utf-8")):
         program = (ROOT / path).read_text(encoding="utf-8")
         assert part in program, f"{name_of(page)} shows other lines than {path} has:\n{part}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_example_of_cascade_is_left_unexecuted(page: Path) -> None:
+    """A misspelt option of a block, or another language, would hide it from the tests."""
+    text = page.read_text(encoding="utf-8")
+    for options, code in re.findall(r"^```(py.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
+        if options == "py":
+            assert "import cascade" not in code
+        else:
+            assert re.fullmatch(r"python( (raises( \S+)?|setup|from=\S+|\w+\.py))?", options)
 
 
 def test_the_readme_has_an_example_of_each_path_with_its_output() -> None:
