@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = {
     "cascade-spec": {"spec"},
     "cascade-graph": {"graph"},
-    "cascade-engine": {"runtime", "adapters", "command", "testing"},
+    "cascade-engine": {"runtime", "adapters", "command", "testing", "web"},
     "cascade-observatory": {"observatory"},
 }
 DISTRIBUTIONS = tuple(LAYERS)
@@ -35,7 +35,9 @@ def why_not(name):
     except AttributeError as error:
         return str(error)
 
-layers = ("spec", "graph", "runtime", "adapters", "command", "testing", "observatory")
+layers = (
+    "spec", "graph", "runtime", "adapters", "command", "testing", "web", "observatory"
+)
 public = cascade.__all__
 for name in public:
     getattr(cascade, name)

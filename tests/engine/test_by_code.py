@@ -142,8 +142,8 @@ def test_an_unchanged_graph_loads_one_value(run, url, monkeypatch):
     target = total([double(n) for n in range(50)])
     run(target)
     loads = []
-    get = SqlEntries.get
-    monkeypatch.setattr(SqlEntries, "get", lambda *given: loads.append(1) or get(*given))
+    got = SqlEntries._got
+    monkeypatch.setattr(SqlEntries, "_got", lambda *given: loads.append(1) or got(*given))
 
     assert run(target) == (2450, [])
     assert len(loads) == 1
@@ -153,16 +153,15 @@ def test_a_changed_graph_loads_what_the_changed_nodes_need(run, monkeypatch):
     numbers = [total([double(n), double(n + 100)]) for n in range(5)]
     run(total(numbers))
     loads = []
-    get = SqlEntries.get
-    monkeypatch.setattr(SqlEntries, "get", lambda *given: loads.append(1) or get(*given))
+    got = SqlEntries._got
+    monkeypatch.setattr(SqlEntries, "_got", lambda *given: loads.append(1) or got(*given))
     changed = [*numbers[:4], total([double(4), double(999)])]
 
     value, made = run(total(changed))
     expected = sum(2 * n + 2 * (n + 100) for n in range(4)) + 8 + 1998
     assert (value, sorted(made)) == (expected, ["double", "total", "total"])
-    # Four sums and one double are values of hits. Three nodes are looked up by their arguments
-    # when they have claimed their calls, the first of them before that as well.
-    assert len(loads) == 4 + 1 + 4
+    # The values of four sums and of one double.
+    assert len(loads) == 4 + 1
 
 
 def test_params_count_by_their_values(run):

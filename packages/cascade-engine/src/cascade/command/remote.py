@@ -223,14 +223,14 @@ async def engines_at(
     try:
         await connector.subscribe(f"{prefix}/engines/+/status", engines.hear)
         await connector.subscribe(f"{prefix}/constraints/#", engines.hear_steering)
-        await _in_step(connector, prefix, patience)
+        await in_step(connector, prefix, patience)
         engines.retained = False
         yield connector, engines
     finally:
         await connector.disconnect()
 
 
-async def _in_step(connector: Connector, prefix: str, patience: float) -> None:
+async def in_step(connector: Connector, prefix: str, patience: float) -> None:
     """Wait until the broker has sent all retained messages."""
     said = asyncio.Event()
     topic = f"{prefix}/commands/{os.urandom(8).hex()}"

@@ -46,6 +46,7 @@ from cascade.runtime.run import Run
 from cascade.runtime.semantics.parameter_names import check_parameter_names
 from cascade.runtime.semantics.recording import Record
 from cascade.runtime.straightline.stops import Begun
+from cascade.runtime.streaming import StreamMethods
 from cascade.runtime.telemetry.summary import Summing
 from cascade.runtime.vm import VirtualMachine
 from cascade.runtime.vm.strategy import VMExecutionStrategy
@@ -74,7 +75,7 @@ K = TypeVar("K")
 _ON_VM = RunSettings(use_vm=True)
 
 
-class Engine(DurableMethods):
+class Engine(DurableMethods, StreamMethods):
     """Runs targets, on the graph path or on the virtual machine.
 
     Several runs may be active at once. ``async with Engine() as engine`` ends its threads; so does
@@ -298,6 +299,9 @@ class Engine(DurableMethods):
         summing = Summing(self._bus, run_id) if summary else None
         return RunHandle(run_id, name, work, before_cancel, summing)
 
+    def _start_stream(self, target: Any, params: Any, options: RunOptions) -> RunHandle[Any]:
+        return self.start(target, params, **options)
+
     async def _computed(self, target: Any, params: Mapping[str, Any], how: RunSettings) -> Any:
         """The value of a started run."""
         if not isinstance(target, LazyResult):
@@ -487,6 +491,11 @@ class Engine(DurableMethods):
         cannot be stopped (M8). Their threads are daemons, and do not delay the end of the program.
         """
         return self._lending.abandoned.names
+
+    @property
+    def engine_runs(self) -> EngineRuns:
+        """The active runs themselves, for views of them."""
+        return self._runs
 
     def _compile(self, target: LazyResult[Any]) -> Blueprint:
         # Looked up at each use, as the machine is.

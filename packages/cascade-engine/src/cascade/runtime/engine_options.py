@@ -99,7 +99,7 @@ class EngineSettings:
         middleware: Generator functions around each call of a task, the outermost one first; see
             ``cascade.runtime.middleware``. Loops are then not compiled.
         otel: Report runs, nodes and attempts to OpenTelemetry: true for the global providers, or a
-            ``cs.OpenTelemetry``. Needs ``pip install "cascade-engine[otel]"``.
+            ``cascade.runtime.telemetry.otel.OpenTelemetry``. Needs ``cascade-engine[otel]``.
         teardown_timeout: Seconds that closing a resource may take, unless the resource has a
             ``teardown_timeout`` of its own. A teardown that takes longer is cancelled or, on a
             thread, abandoned; that is an error of the run, and the other resources are closed.

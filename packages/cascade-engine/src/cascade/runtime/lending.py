@@ -169,7 +169,7 @@ def _tracing(otel: Any, bus: MessageBus) -> Tracing:
 
     options = OpenTelemetry() if otel is True else otel
     if not isinstance(options, OpenTelemetry):
-        raise ArgumentError(f"otel= takes True or a cs.OpenTelemetry, but got {short(otel)}")
+        raise ArgumentError(f"otel= takes True or an OpenTelemetry, but got {short(otel)}")
     return Tracing(bus, options)
 
 

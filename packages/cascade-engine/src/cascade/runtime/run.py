@@ -34,9 +34,10 @@ from cascade.runtime.limits.permits import Admissions, current_permit
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_events import RunEvents
 from cascade.runtime.semantics.recording import together
+from cascade.spec.errors import NotStorableError
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import RESOURCES, SOURCE, number_of
+from cascade.spec.lazy_value import RESOURCES, SOURCE, WINDOWS, number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
@@ -55,6 +56,18 @@ current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.curre
 
 #: Most nodes in a list without a visit to all nodes that wait for a thread.
 _MOST_LISTED = 1000
+
+
+def _refuse_windows(lazies: Iterable[LazyResult[Any]]) -> None:
+    for lazy in lazies:
+        if lazy._special & WINDOWS:
+            raise NotStorableError(
+                f"{lazy.name}(…, window=…) in a durable run: nothing records which items it has "
+                "read, so another process could not go on with it\n"
+                f"    right:  {lazy.name}(…) without window= and fold=, over a list\n"
+                "    or:     a loop, agent.tail(…), that takes a part of the items in each step",
+                "",
+            )
 
 
 def _nowhere() -> None:
@@ -131,6 +144,8 @@ class Run(RunEvents):
         self._timed: Callable[[], Iterable[Waiting]] = tuple
         #: Finds the call that is being made in the calling thread, for ``cs.current``.
         self.locate: Callable[[], Any] = _nowhere
+        #: The parts that execute it as a graph, for views of it; None without a graph.
+        self.inside: Any = None
         self.max_rounds = settings.max_rounds
         self.priority = settings.priority
         self.admissions = Admissions(current_permit.get(None))
@@ -243,7 +258,7 @@ class Run(RunEvents):
         self.params.clear()
         self.context = contextvars.copy_context()
         self._lacking = self._worked_on = self._timed = tuple
-        self.locate = _nowhere
+        self.locate, self.inside = _nowhere, None
         if not (self.abandons or self.calls):  # these use its parts, and end later
             if gate is not None:
                 gate.let_go()
@@ -280,10 +295,13 @@ class Run(RunEvents):
             ResourceNotFoundError, ResourceError, CycleError: See ``Providers.check``.
             CapacityError: A node takes more of a capacity than the total.
             ParameterError: A parameter or environment variable is missing or does not fit.
+            NotStorableError: A map reads its columns item by item, and the run is durable.
         """
         special = [lazy for lazy in lazies if lazy._special]
         if not special:
             return
+        if self.journal is not None:
+            _refuse_windows(special)
         for lazy in special:
             if lazy._special & RESOURCES and lazy.task.mode == "process":
                 for value in (*lazy.args, *lazy.kwargs.values()):
@@ -349,6 +367,10 @@ class Run(RunEvents):
         held_up += [Waiting(*wait) for wait in unthreaded]
         lacking = self._lacking() if inputs else ()
         return [*self._delayed.values(), *self._timed(), *held_up, *lacking]
+
+    def first_rest(self) -> Waiting | None:
+        """A node that waits for its next attempt, a time or a signal. In the loop's thread."""
+        return next(iter(self._delayed.values()), None) or next(iter(self._timed()), None)
 
     def begin_delay(
         self,

@@ -178,7 +178,7 @@ class _Explaining:
         """Those of a map, if the lists that it goes over are known."""
         plan, *columns = node.args
         cache = self._by_code(node)
-        if cache is None or plan.fallbacks:
+        if cache is None or plan.fallbacks or plan.window:
             yield _Told(NodeCache(plan.task.name, *self._without(node)))
             return
         try:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from cascade.graph.wiring import Wiring
 from cascade.runtime.execution.carried_errors import carried
@@ -53,7 +53,7 @@ from cascade.runtime.graph_path.node_rules.pruning import Pruning
 from cascade.runtime.graph_path.node_rules.waits import Waits
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.queues.stages import Stages
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Rare, RunParts
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
 from cascade.runtime.graph_path.small_runs.shared_runs import short_run
@@ -134,6 +134,18 @@ _MAKERS = {
     "wrapping": Wrapping,
 }
 
+#: The parts that have something to close at the end of a run, if they were used.
+_CLOSED: Final[tuple[Rare, ...]] = (
+    "driver",
+    "pump",
+    "waits",
+    "cache_waits",
+    "commits",
+    "remote_lane",
+    "pruning",
+    "caches",
+)
+
 
 class GraphRun:
     """One run of one target: makes its parts, starts the target, and ends the parts.
@@ -180,6 +192,7 @@ class GraphRun:
         """
         self._run.watch_waits(self._lacking)
         self._run.locate = partial(locate, self._parts)
+        self._run.inside = self._parts
         journal = self._run.journal
         if begun is None and lone is None and not self._run.is_recorded:
             wiring = self._wired(target)
@@ -226,13 +239,7 @@ class GraphRun:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""
         if self._run.journal is not None:
             self._run.journal.end()
-        driver = self._parts.made("driver")
-        if driver is not None:
-            driver.close()
-        pump = self._parts.made("pump")
-        if pump is not None:
-            pump.close()
-        for name in ("waits", "cache_waits", "commits", "remote_lane", "pruning", "caches"):
+        for name in _CLOSED:
             part = self._parts.made(name)
             if part is not None:
                 part.close()

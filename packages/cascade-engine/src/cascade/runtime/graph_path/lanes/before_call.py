@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.semantics.outcomes import Failed, Missing, fallback_for
 from cascade.spec.blueprint import Literal
@@ -14,19 +14,8 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.repeatable import check_values
 
 
-class BeforeCall:
-    """Begins the nodes of one run, in either lane: conditions, inputs, amounts, the cache (R10).
-
-    Args:
-        parts: The other parts of the run.
-    """
-
-    def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._reports = parts.reports
-        self._end = parts.end
-        self._nodes = parts.nodes
+class BeforeCall(Part):
+    """Begins the nodes of one run, in either lane: conditions, inputs, amounts, the cache (R10)."""
 
     def begin(self, item: Item) -> Work | None:
         """The work of a node, or None if it makes no call."""

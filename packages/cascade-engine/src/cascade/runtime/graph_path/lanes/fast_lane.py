@@ -20,7 +20,7 @@ from cascade.runtime.execution.contexts import differs
 from cascade.runtime.graph_path.lanes.held_jobs import Errand
 from cascade.runtime.graph_path.lanes.light_calls import KEPT, LightCalls, Ready, marked
 from cascade.runtime.graph_path.queues.ranks import GIVE_WAY, SWITCH
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
 from cascade.runtime.limits.admission import needs_permit
@@ -34,7 +34,7 @@ from cascade.spec.policies import PLAIN_CALLS
 GOES_ON = (LazyResult, TailCall, CoroutineType)
 
 
-class FastLane:
+class FastLane(Part):
     """The loop of one run's workers.
 
     Args:
@@ -42,13 +42,7 @@ class FastLane:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._reports = parts.reports
-        self._end = parts.end
-        self._nodes = parts.nodes
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._light = LightCalls(parts)
 
     def drain(self, pool: WorkerPool) -> None:

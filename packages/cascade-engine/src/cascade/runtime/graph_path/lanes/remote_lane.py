@@ -18,7 +18,8 @@ from typing import Any, Final
 from cascade.runtime.attempts import timed_out
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.elsewhere.executors import refuse_resource
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.execution.taken_once import TakenOnce
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Raised, Work
 from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.middleware import Layers
@@ -34,7 +35,7 @@ from cascade.spec.wire_errors import loads_error
 SPINS: Final = 0.1
 
 
-class Flight:
+class Flight(TakenOnce):
     """A call under way.
 
     Attributes:
@@ -46,9 +47,10 @@ class Flight:
         land: Lets virtual time go on.
     """
 
-    __slots__ = ("_open", "call", "context", "land", "late", "layers", "timer", "work")
+    __slots__ = ("call", "context", "land", "late", "layers", "timer", "work")
 
     def __init__(self, work: Work) -> None:
+        super().__init__()
         self.work = work
         self.call: RemoteCall
         self.timer: asyncio.TimerHandle | None = None
@@ -56,15 +58,6 @@ class Flight:
         self.land: Callable[[], object] | None = None
         self.layers: Layers | None = None
         self.context: Context | None = None
-        self._open = [None]
-
-    def take(self) -> bool:
-        """Decide what becomes of the call; True for the first caller only."""
-        try:
-            self._open.pop()  # atomic
-        except IndexError:
-            return False
-        return True
 
     def settle(self) -> None:
         """Let the middlewares have the outcome that the work was handed, and change it."""
@@ -87,7 +80,7 @@ class Flight:
         self.layers = self.context = None
 
 
-class RemoteLane:
+class RemoteLane(Part):
     """The remote calls of one run.
 
     Args:
@@ -95,9 +88,7 @@ class RemoteLane:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._executor = parts.run.elsewhere.executor
         #: The calls whose outcome is awaited.
         self._flights: dict[Flight, None] = {}

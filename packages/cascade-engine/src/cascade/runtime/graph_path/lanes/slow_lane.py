@@ -19,7 +19,7 @@ from cascade.runtime.graph_path.compiled_loops.awaited_loops import NOT_ENTERED
 from cascade.runtime.graph_path.compiled_loops.loop_driver import MOVED
 from cascade.runtime.graph_path.lanes.held_calls import NOT_BEGUN
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import PENDING, Item, Raised, Work
 from cascade.runtime.limits.permits import current_permit
 from cascade.runtime.resources.instance import ResourceInstance
@@ -30,7 +30,7 @@ from cascade.spec.remote_calls import goes_elsewhere
 LEFT: Final = object()
 
 
-class SlowLane:
+class SlowLane(Part):
     """Handles nodes in workers' threads.
 
     Args:
@@ -38,14 +38,9 @@ class SlowLane:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._reports = parts.reports
-        self._end = parts.end
+        super().__init__(parts)
         self._begin = parts.before_call.begin
         self._after_call = parts.after_call
-        self._dispatch = parts.dispatch
         self._commits = None if parts.run.journal is None else parts.commits
         #: Whether plain functions are called in other processes.
         self._elsewhere = parts.run.elsewhere.everything

@@ -10,7 +10,7 @@ from typing import Any
 from cascade.runtime.execution.carried_errors import REPLACED, carried
 from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaiter
 from cascade.runtime.graph_path.node_rules.pruning import Pruning
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
 from cascade.runtime.semantics.outcomes import Missing
 from cascade.spec.caching import CachePolicy, SharedCache
@@ -24,7 +24,7 @@ _Flight = tuple[CachePolicy, Hashable]
 _Place = tuple[Segment, LazyResult[Any]]
 
 
-class Caches:
+class Caches(Part):
     """The active cached nodes of one run; equal calls are made once.
 
     Args:
@@ -32,10 +32,7 @@ class Caches:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._lock = parts.lock
-        self._reports = parts.reports
-        self._nodes = parts.nodes
+        super().__init__(parts)
         #: Notes which entries nodes have; None if no cache of the graph asks for it.
         self._pruning: Pruning | None = parts.made("pruning")
         #: Cached call that is under way → the address of its value.

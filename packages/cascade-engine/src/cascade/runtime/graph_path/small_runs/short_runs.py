@@ -100,6 +100,7 @@ class ShortRun:
         #: The node that this thread calls, or has called last, for ``cs.current``.
         self._at = lazies[-1]
         run.locate = self._locate
+        run.inside = self
 
     def _locate(self) -> CurrentPlace | None:
         """See ``Run.locate``."""
@@ -108,6 +109,20 @@ class ShortRun:
 
     def _called_now(self) -> LazyResult[Any] | None:
         return self._at
+
+    @property
+    def lazies(self) -> Sequence[LazyResult[Any]]:
+        """The nodes of the run."""
+        return self._lazies
+
+    @property
+    def waiting(self) -> LazyResult[Any]:
+        """The node whose call waits, once one does."""
+        return self._waiting
+
+    def settled(self) -> set[LazyResult[Any]]:
+        """The nodes whose calls have ended."""
+        return {*self._lazies[: self._place], *self._values} - {self._waiting}
 
     @classmethod
     def after(cls, run: Run, begun: Begun) -> ShortRun | None:
