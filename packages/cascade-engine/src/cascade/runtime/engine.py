@@ -26,7 +26,7 @@ from cascade.runtime.engine_runs import EngineRuns
 from cascade.runtime.engine_views import EngineViews
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
-from cascade.runtime.lending import Lending, telling_of_constraints
+from cascade.runtime.lending import Lending, elsewhere_of, telling_of_constraints
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.loops.tiers import Tier, check_tier
@@ -110,13 +110,14 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         self.state_backend = made.state_backend
         self.record: Record | None = None
         capacities = made.capacities
+        elsewhere = elsewhere_of(made)
         if not isinstance(capacities, Capacities):
-            capacities = Capacities(capacities)
+            capacities = Capacities({**elsewhere.places, **(capacities or {})})
         self.capacities = capacities
         self._runs = EngineRuns()
         telling = telling_of_constraints(self._bus, self._runs.active)
         self.constraints = ConstraintManager(capacities, telling)
-        self._lending = Lending(made, self._bus, self.constraints)
+        self._lending = Lending(made, self._bus, self.constraints, elsewhere)
         self.resource_container = self._lending.container
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).

@@ -360,6 +360,20 @@ class WorkerLostError(CascadeError, RuntimeError):
         self.exit_code = exit_code
 
 
+class ValueLostError(CascadeError, RuntimeError):
+    """A value that stayed with a worker was lost with it, and a call needed it.
+
+    It is not computed again. An executor with ``keep_above=None`` has all values come back.
+
+    Attributes:
+        task: The name of the task that has computed it.
+    """
+
+    def __init__(self, message: str, task: str) -> None:
+        super().__init__(message)
+        self.task = task
+
+
 class RemoteError(CascadeError, RuntimeError):
     """Stands for an exception of another process whose class cannot be found or made here.
 

@@ -127,6 +127,7 @@ class Dispatch:
             or (waits is not None and waits.busy)
             or ((held := self._parts.made("held_calls")) is not None and held.busy)
             or getattr(self._remote, "busy", False)
+            or getattr(self._parts.made("staying"), "fetching", 0)
             or before != getattr(self._remote, "landings", 0)
         )
 

@@ -107,6 +107,13 @@ def _remote_lane(parts: RunParts) -> Any:
     return RemoteLane(parts)
 
 
+def _staying(parts: RunParts) -> Any:
+    # As above.
+    from cascade.runtime.graph_path.lanes.staying import Staying
+
+    return Staying(parts)
+
+
 #: Makers of the parts that a run makes when they are first used.
 _MAKERS = {
     "before_call": BeforeCall,
@@ -129,6 +136,7 @@ _MAKERS = {
     "pump": Pump,
     "remote_lane": _remote_lane,
     "slow_lane": SlowLane,
+    "staying": _staying,
     "timed_calls": TimedCalls,
     "waits": Waits,
     "wrapping": Wrapping,
