@@ -42,22 +42,8 @@ def kept(entries, *names, now=200.0):
     return [name for name in names if entries.get(key_of(name), now) is not None]
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def kind(request):
-    return request.param
-
-
 in_databases = pytest.mark.parametrize("kind", ["sqlite", "postgres"], indirect=True)
 in_sqlite = pytest.mark.parametrize("kind", ["sqlite"], indirect=True)
-
-
-@pytest.fixture
-def url(kind, tmp_path, request):
-    if kind == "memory":
-        return "memory:"
-    if kind == "sqlite":
-        return f"sqlite:///{tmp_path}/cache.db"
-    return request.getfixturevalue("postgres_url")
 
 
 @pytest.fixture

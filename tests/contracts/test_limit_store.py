@@ -15,27 +15,6 @@ from cascade.spec.errors import StoreError
 from cascade.spec.limit_store import LimitStore, Revised, SharesLimits
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def url(kind, tmp_path, request):
-    if kind == "memory":
-        return "memory:"
-    if kind == "sqlite":
-        return f"sqlite:///{tmp_path}/runs.db"
-    return request.getfixturevalue("postgres_url")
-
-
-@pytest.fixture
-def store(url):
-    store = open_store(url)
-    yield store
-    store.close()
-
-
 @pytest.fixture
 def limits(store):
     limits = store.limits()

@@ -83,11 +83,6 @@ def in_threads(count, function):
         return list(pool.map(call, range(count)))
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def kind(request):
-    return request.param
-
-
 #: For tests of what a store in memory does not have.
 in_databases = pytest.mark.parametrize("kind", ["sqlite", "postgres"], indirect=True)
 
@@ -96,13 +91,6 @@ in_databases = pytest.mark.parametrize("kind", ["sqlite", "postgres"], indirect=
 def url(kind, store_url):
     """Where a store without any run is."""
     return store_url(kind)
-
-
-@pytest.fixture
-def store(url):
-    store = open_store(url)
-    yield store
-    store.close()
 
 
 @pytest.fixture

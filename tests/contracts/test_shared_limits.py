@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 
 import cascade as cs
-from cascade.adapters.stores import open_store
 from cascade.spec.errors import ArgumentError, CapacityError
 
 thorough = [pytest.mark.thorough, pytest.mark.timeout(0)]
@@ -32,27 +31,6 @@ def in_databases(usual, other):
 
 
 in_sqlite, in_postgres = in_databases("sqlite", "postgres"), in_databases("postgres", "sqlite")
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
-def kind(request):
-    return request.param
-
-
-@pytest.fixture
-def url(kind, tmp_path, request):
-    if kind == "memory":
-        return "memory:"
-    if kind == "sqlite":
-        return f"sqlite:///{tmp_path}/limits.db"
-    return request.getfixturevalue("postgres_url")
-
-
-@pytest.fixture
-def store(url):
-    store = open_store(url)
-    yield store
-    store.close()
 
 
 @contextmanager

@@ -6,14 +6,12 @@ import traceback
 from dataclasses import dataclass
 
 import pytest
+from tests.engine import json_trips
 
 import cascade as cs
 from cascade.adapters.state import InMemoryStateBackend
-from cascade.graph.compiler import BlueprintBuilder
 from cascade.graph.naming import node_keys
-from cascade.graph.portable import blueprint_from_json, blueprint_to_json
-from cascade.graph.serialize import from_json, to_json
-from cascade.runtime.vm import VirtualMachine
+from cascade.graph.serialize import to_json
 from cascade.spec.task import task
 from cascade.testing import run_virtually
 
@@ -645,22 +643,14 @@ TARGETS = {
 
 @pytest.mark.parametrize("make", TARGETS.values(), ids=TARGETS)
 def test_a_graph_means_the_same_after_the_trip_through_json(run_on, make):
-    text = to_json(make())
-    target = from_json(text).target
-
-    assert run_on(target) == run_on(make())
-    assert to_json(target) == text
+    json_trips.check_graph(make, run_on)
 
 
 @pytest.mark.parametrize("make", TARGETS.values(), ids=TARGETS)
 def test_a_blueprint_means_the_same_after_the_trip_through_json(make):
-    text = blueprint_to_json(BlueprintBuilder().build(make()))
-    blueprint = blueprint_from_json(text)
-
-    assert cs.verify(blueprint)
-    inputs = [] if blueprint.task.structural else [cs.run(value) for value in make().args]
-    assert asyncio.run(VirtualMachine().execute(blueprint, inputs)) == cs.run(make())
-    assert blueprint_to_json(blueprint) == text
+    target = make()
+    inputs = () if target.task.structural else [cs.run(value) for value in target.args]
+    json_trips.check_blueprint(make, inputs)
 
 
 def test_an_error_that_cannot_be_imported_has_no_json_form():

@@ -3,13 +3,10 @@
 import asyncio
 
 import pytest
+from tests.engine import json_trips
 
 import cascade as cs
 from cascade.adapters.state import InMemoryStateBackend
-from cascade.graph.compiler import BlueprintBuilder
-from cascade.graph.portable import blueprint_from_json, blueprint_to_json
-from cascade.graph.serialize import from_json, to_json
-from cascade.runtime.vm import VirtualMachine
 from cascade.spec.task import task
 
 
@@ -310,21 +307,12 @@ TARGETS = {
 
 @pytest.mark.parametrize("make", TARGETS.values(), ids=TARGETS)
 def test_a_graph_means_the_same_after_the_trip_through_json(run_on, make):
-    text = to_json(make())
-    target = from_json(text).target
-
-    assert run_on(target) == run_on(make())
-    assert to_json(target) == text
+    json_trips.check_graph(make, run_on)
 
 
 @pytest.mark.parametrize("make", TARGETS.values(), ids=TARGETS)
 def test_a_blueprint_means_the_same_after_the_trip_through_json(make):
-    text = blueprint_to_json(BlueprintBuilder().build(make()))
-    blueprint = blueprint_from_json(text)
-
-    assert cs.verify(blueprint)
-    assert asyncio.run(VirtualMachine().execute(blueprint)) == cs.run(make())
-    assert blueprint_to_json(blueprint) == text
+    json_trips.check_blueprint(make)
 
 
 @pytest.mark.parametrize("value", [same, same.tail(1), cs.inject("db"), cs.literal(same(1))])

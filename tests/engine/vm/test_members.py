@@ -11,26 +11,11 @@ from collections import Counter
 import pytest
 
 import cascade as cs
-from cascade.runtime.graph_path.compiled_loops import loop_driver
 from cascade.runtime.loops.members import Member
 from cascade.spec.blueprint import TailCall
 
 STEPS = 60
 colour = contextvars.ContextVar("colour", default="none")
-
-
-@pytest.fixture
-def entered(monkeypatch):
-    """The loops that were entered."""
-    codes = []
-    original = loop_driver.Loop.__init__
-
-    def entering(self, code, *details):
-        codes.append(type(code).__name__)
-        original(self, code, *details)
-
-    monkeypatch.setattr(loop_driver.Loop, "__init__", entering)
-    return codes
 
 
 # -- arguments --------------------------------------------------------------------------------

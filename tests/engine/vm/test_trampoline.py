@@ -7,7 +7,6 @@ import threading
 import pytest
 
 import cascade as cs
-from cascade.runtime.graph_path.compiled_loops import loop_driver
 from cascade.runtime.loops.members import is_member
 
 STEPS = 60  # of which most are made in the loop
@@ -23,20 +22,6 @@ def place(request):
         return value
 
     return (lambda lazy: lazy) if request.param == "alone" else same
-
-
-@pytest.fixture
-def entered(monkeypatch):
-    """The loops that were entered."""
-    codes = []
-    original = loop_driver.Loop.__init__
-
-    def entering(self, code, *details):
-        codes.append(type(code).__name__)
-        original(self, code, *details)
-
-    monkeypatch.setattr(loop_driver.Loop, "__init__", entering)
-    return codes
 
 
 def counting():

@@ -113,10 +113,7 @@ class Pump(Part):
         return dispatch.sent.popleft()
 
     def _begin_calls(self) -> None:
-        """Make the first steps of calls.
-
-        One function, because most of these steps take less than a Python call.
-        """
+        """Make the first steps of calls; one function, as most take less than a Python call."""
         run, end, dispatch = self.run, self.end, self._dispatch
         pool = dispatch.workers
         loop, monitor, constraints = run.loop, self._monitor, run.constraints
