@@ -20,7 +20,9 @@ from typing import Any
 from tests.engine.durable.notes import ROOT
 
 #: What forks can run: the function ``program`` of one of these modules.
-_MODULES = tuple(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "payments"))
+_MODULES = tuple(
+    f"tests.engine.durable.{name}" for name in ("drawing", "flows", "flows_served", "payments")
+)
 #: Modules that programs import when they need them.
 _ALSO = ("tests.engine.durable.kill_points", "cascade.runtime.durable.serving")
 
