@@ -19,7 +19,7 @@ BELOW = {
 LAYERS = {
     "cascade-spec": {"spec"},
     "cascade-graph": {"graph"},
-    "cascade-engine": {"runtime", "adapters", "command", "testing"},
+    "cascade-engine": {"runtime", "adapters", "command", "testing", "web"},
     "cascade-observatory": {"observatory"},
 }
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = {
     "cascade-spec": {"spec"},
     "cascade-graph": {"graph"},
-    "cascade-engine": {"runtime", "adapters", "command", "testing"},
+    "cascade-engine": {"runtime", "adapters", "command", "testing", "web"},
     "cascade-observatory": {"observatory"},
 }
 DISTRIBUTIONS = tuple(LAYERS)
@@ -35,7 +35,9 @@ def why_not(name):
     except AttributeError as error:
         return str(error)
 
-layers = ("spec", "graph", "runtime", "adapters", "command", "testing", "observatory")
+layers = (
+    "spec", "graph", "runtime", "adapters", "command", "testing", "web", "observatory"
+)
 public = cascade.__all__
 for name in public:
     getattr(cascade, name)
@@ -196,6 +198,11 @@ def without_words_it_tells_what_is_installed(environment, count):
     assert [name for name, _ in told] == [*DISTRIBUTIONS]
     assert [found != "not" for _, found in told] == [i < count for i in range(len(told))]
     assert 'pip install "cascade-engine[cli]"' in done.stdout
+
+    helped = environment.run(environment.python, "-I", "-c", "import cascade; help(cascade)")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert "Task graphs from ordinary functions" in helped.stdout
+    assert "class Task(" in helped.stdout
 
 
 def the_command_names_its_extra(environment):

@@ -17,7 +17,7 @@ from cascade.runtime.control import inbox as inbox_module
 from cascade.runtime.control import plane as plane_module
 from cascade.runtime.control import status as status_module
 from cascade.runtime.control.inbox import Inbox
-from cascade.runtime.control.plane import MOST_CONSTRAINTS
+from cascade.runtime.control.room import MOST_CONSTRAINTS
 from cascade.runtime.control.status import read_status, status_of, write_status
 from cascade.runtime.events import ConstraintSet, ControlMessageRefused, TaskBlocking
 from cascade.runtime.telemetry.texts import MOST_OF_A_TEXT, TOO_LONG, WITHHELD, Texts, cut
@@ -331,7 +331,7 @@ async def test_a_fault_of_our_own_does_not_end_obedience(engine, outside, monkey
     told = Heard()
     engine.bus.subscribe(ConstraintSet, told)
     async with plane_for(engine, outside, telemetry=[]):
-        for place in ("read_steering", "_Room"):
+        for place in ("read_steering", "Room"):
             with monkeypatch.context() as patched:
                 patched.setattr(plane_module, place, None)
                 constrain(outside, "task:a", "pause")
@@ -373,19 +373,19 @@ async def test_no_capacity_hides_an_engine(digits, outside):
 
 
 class Unfit(MemoryConnector):
-    """A connector with faults: its third subscription, and the end of the fourth."""
+    """A connector with faults: its fifth subscription, and the end of the sixth."""
 
     subscribed = 0
 
     async def subscribe(self, pattern, handler):
         self.subscribed += 1
-        if self.subscribed == 3:
+        if self.subscribed == 5:
             raise ValueError(pattern)
         await super().subscribe(pattern, handler)
         return self._end
 
     def _end(self):
-        if self.subscribed == 4:
+        if self.subscribed == 6:
             self.subscribed += 1
             raise ValueError("end")
 

@@ -13,7 +13,7 @@ import cascade as cs
 from cascade.adapters.connectors import MemoryBroker, MemoryConnector, MqttConnector, MqttSettings
 from cascade.runtime.control import plane as plane_module
 from cascade.runtime.control.messages import payload_for, topic_for
-from cascade.runtime.control.plane import MOST_CONSTRAINTS
+from cascade.runtime.control.room import MOST_CONSTRAINTS
 from cascade.runtime.control.status import read_status
 from cascade.runtime.events import (
     ConnectorConnected,

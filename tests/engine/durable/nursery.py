@@ -20,8 +20,9 @@ from typing import Any
 from tests.engine.durable.notes import ROOT
 
 #: What forks can run: the function ``program`` of one of these modules.
-_MODULES = tuple(
-    f"tests.engine.durable.{name}" for name in ("drawing", "flows", "flows_served", "payments")
+_MODULES = (
+    *(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "flows_served", "payments")),
+    "tests.cache_processes",
 )
 #: Modules that programs import when they need them.
 _ALSO = ("tests.engine.durable.kill_points", "cascade.runtime.durable.serving")
@@ -50,6 +51,11 @@ class Child:
         """Its output and its errors, when it has ended."""
         self.wait()
         return self._written(".out"), self.errors()
+
+    def output(self) -> str:
+        """What it has printed so far."""
+        file = self._output.with_suffix(".out")
+        return file.read_text() if file.exists() else ""
 
     def errors(self) -> str:
         """Its errors so far."""

@@ -47,6 +47,7 @@ COMMANDS = {
     "runs": ("cascade.command.runs:runs", "List, inspect and steer durable runs."),
     "status": ("cascade.command.watching:status", "Show the connected engines."),
     "watch": ("cascade.command.watching:watch", "Show them continuously."),
+    "web": ("cascade.web.starting:web", "Show engines, runs and stores in a browser."),
     "pause": ("cascade.command.steering:pause", "Pause tasks in running engines."),
     "resume": ("cascade.command.steering:resume", "Remove a pause."),
     "limit": ("cascade.command.steering:limit", "Limit how many tasks run at once, or how often."),

@@ -50,7 +50,7 @@ def show_runs(runs: Sequence[RunRecord], as_json: bool) -> None:
 def show_run(codec: Codec, loaded: Loaded, steps: Sequence[Step], as_json: bool) -> None:
     """All of one run."""
     run = loaded.run
-    params, result = _value(codec, loaded.params), _value(codec, loaded.result)
+    params, result = stored_text(codec, loaded.params), stored_text(codec, loaded.result)
     if as_json:
         more = {
             "steps": len(steps),
@@ -155,7 +155,7 @@ def _form(codec: Codec, body: bytes | None) -> Any:
     return json.loads(codec.unseal(body)) if body else None
 
 
-def _value(codec: Codec, body: bytes | None) -> str:
+def stored_text(codec: Codec, body: bytes | None) -> str:
     """A stored value in a line; in its stored form if its classes are not imported here."""
     if not body:
         return ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cascade.command.remote import Engines
     from cascade.runtime.control.status import EngineStatus
     from cascade.runtime.limits.rules import Constraint
+    from cascade.spec.protocols import Connector
 
 Scope = Annotated[
     str, Parameter(help="global, or task: and a pattern for names of tasks, such as task:fetch_*.")
@@ -122,6 +124,32 @@ def _constraint(
 
 
 def _set(constraint: Constraint, broker: str | None, prefix: str, wait: float) -> int:
+    return wait_for(_publish(setting(constraint), broker, prefix, wait))
+
+
+def _remove(scope: str, kinds: list[str], broker: str | None, prefix: str, wait: float) -> int:
+    return wait_for(_publish(removing(scope, kinds), broker, prefix, wait))
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of the constraints of all engines.
+
+    Attributes:
+        scope: Its scope.
+        payloads: Kind → the message for it.
+        holds: Whether an engine with a status has made the change.
+        said: The change in words.
+    """
+
+    scope: str
+    payloads: Mapping[str, bytes]
+    holds: Callable[[EngineStatus], bool]
+    said: str
+
+
+def setting(constraint: Constraint) -> Change:
+    """The change that sets a constraint."""
     from cascade.runtime.control.messages import payload_for
 
     def is_there(status: EngineStatus) -> bool:
@@ -130,20 +158,16 @@ def _set(constraint: Constraint, broker: str | None, prefix: str, wait: float) -
             for rule in status.constraints
         )
 
-    return wait_for(
-        _publish(
-            constraint.scope,
-            {constraint.kind: payload_for(constraint)},
-            is_there,
-            str(constraint),
-            broker,
-            prefix,
-            wait,
-        )
-    )
+    payloads = {constraint.kind: payload_for(constraint)}
+    return Change(constraint.scope, payloads, is_there, str(constraint))
 
 
-def _remove(scope: str, kinds: list[str], broker: str | None, prefix: str, wait: float) -> int:
+def removing(scope: str, kinds: Sequence[str]) -> Change:
+    """The change that removes the constraints of a scope and of some kinds.
+
+    Raises:
+        UsageError: There is no such scope.
+    """
     from cascade.runtime.control.messages import payload_for
     from cascade.runtime.limits.rules import check_scope
     from cascade.spec.errors import ArgumentError
@@ -157,42 +181,54 @@ def _remove(scope: str, kinds: list[str], broker: str | None, prefix: str, wait:
         return not any(r.scope == scope and r.kind in kinds for r in status.constraints)
 
     said = f"no more {' or '.join(kinds)} {scope}"
-    payloads = {kind: payload_for(None) for kind in kinds}
-    return wait_for(_publish(scope, payloads, is_gone, said, broker, prefix, wait))
+    return Change(scope, {kind: payload_for(None) for kind in kinds}, is_gone, said)
 
 
-async def _publish(
-    scope: str,
-    payloads: dict[str, bytes],
-    holds: Callable[[EngineStatus], bool],
-    said: str,
-    broker: str | None,
-    prefix: str,
-    wait: float,
-) -> int:
+async def _publish(change: Change, broker: str | None, prefix: str, wait: float) -> int:
     from cascade.command.failures import complain
     from cascade.command.output import show
+
+    _topics(change, prefix)  # refuses before it connects
+    async with engines_at(broker, prefix, wait) as (connector, engines):
+        done, told = await made(change, connector, engines, prefix, wait)
+    if not done:
+        return complain(told, 1)
+    show(told)
+    return 0
+
+
+async def made(
+    change: Change, connector: Connector, engines: Engines, prefix: str, wait: float
+) -> tuple[bool, str]:
+    """Make a change, and wait for the engines to confirm it; whether that went well, in words.
+
+    Raises:
+        UsageError: The scope cannot be sent.
+    """
+    topics = _topics(change, prefix)
+    asked = {status.engine for status in engines.alive}
+    before = {status.engine: status.time for status in engines.alive}
+    for topic, payload in topics.items():
+        connector.publish(topic, payload, retain=True)
+    obeyed = await _obeyed(engines, asked, before, change.holds, wait)
+    have_ended = bool(asked - engines.known)
+    asked &= engines.known
+    told = f"{change.said}: {_told(asked, obeyed, have_ended)}"
+    # A limit may be set for future engines; a pause is for running ones.
+    return not (not obeyed and (asked or change.said.startswith(_PAUSE))), told
+
+
+def _topics(change: Change, prefix: str) -> dict[str, bytes]:
+    """Topic → message."""
     from cascade.runtime.control.messages import topic_for
     from cascade.spec.errors import ArgumentError
 
     try:
-        topics = {topic_for(prefix, scope, kind): text for kind, text in payloads.items()}
+        return {
+            topic_for(prefix, change.scope, kind): text for kind, text in change.payloads.items()
+        }
     except ArgumentError as error:
         raise UsageError(str(error)) from None
-    async with engines_at(broker, prefix, wait) as (connector, engines):
-        asked = {status.engine for status in engines.alive}
-        before = {status.engine: status.time for status in engines.alive}
-        for topic, payload in topics.items():
-            connector.publish(topic, payload, retain=True)
-        obeyed = await _obeyed(engines, asked, before, holds, wait)
-    have_ended = bool(asked - engines.known)
-    asked &= engines.known
-    told = f"{said}: {_told(asked, obeyed, have_ended)}"
-    # A limit may be set for future engines; a pause is for running ones.
-    if not obeyed and (asked or said.startswith(_PAUSE)):
-        return complain(told, 1)
-    show(told)
-    return 0
 
 
 async def _obeyed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -53,6 +53,9 @@ class EngineRuns:
         self.active: dict[Run, tuple[str, str, float]] = {}
         #: Asyncio task of each run that ``Engine.start`` has begun and that has not ended → its id.
         self._started: dict[asyncio.Task[Any], str] = {}
+        #: Called with each run that ends, the name of its target, its status, its duration and its
+        #: error; None if nothing looks.
+        self.on_end: Callable[[Run, str, str, float, BaseException | None], object] | None = None
         #: When a run last gave the event loop a turn at its end.
         self._turned = perf_counter()
 
@@ -103,8 +106,10 @@ class EngineRuns:
 
     def _ended(self, run: Run, started: float, error: BaseException | None) -> bool:
         """A run has ended; whether the event loop may lack a turn."""
-        del self.active[run]
+        target, _, _ = self.active.pop(run)
         now = perf_counter()
+        if self.on_end is not None:
+            self.on_end(run, target, _status(error), now - started, error)
         if not run.bus.is_silent:
             run.publish(RunFinished, _status(error), now - started, error, run.steps.count)
         return now - self._turned > BUDGET
@@ -124,19 +129,25 @@ class EngineRuns:
 
     def infos(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread."""
-        now = perf_counter()
-        return [
-            RunInfo(
-                run.id,
-                target,
-                strategy,
-                now - started,
-                run.steps.count,
-                run.steps.per_second,
-                run.steps.task,
-            )
-            for run, (target, strategy, started) in list(self.active.items())
-        ]
+        infos = (self.info(run) for run in list(self.active))
+        return [info for info in infos if info is not None]
+
+    def info(self, run: Run) -> RunInfo | None:
+        """The progress of a run; None if it has ended. From any thread."""
+        found = self.active.get(run)
+        if found is None:
+            return None
+        target, strategy, started = found
+        steps = run.steps
+        return RunInfo(
+            run.id,
+            target,
+            strategy,
+            perf_counter() - started,
+            steps.count,
+            steps.per_second,
+            steps.task,
+        )
 
     def find(self, run_id: str) -> Run | None:
         """The active run with this id. From any thread."""
@@ -145,6 +156,17 @@ class EngineRuns:
     def has(self, run_id: str) -> bool:
         """Whether a run with this id is active, or has been started."""
         return run_id in {run.id for run in list(self.active)}.union(self._started.values())
+
+    def cancel(self, run_id: str) -> bool:
+        """Cancel the asyncio task that a run belongs to; whether the run is active.
+
+        In the loop's thread. A second time abandons its plain calls (M8).
+        """
+        run = self.find(run_id)
+        if run is None:
+            return False
+        run.call_in_loop(run.cancels.task.cancel)
+        return True
 
     def add_started(self, work: asyncio.Task[Any], run_id: str) -> None:
         """Note the asyncio task of a started run until it ends."""

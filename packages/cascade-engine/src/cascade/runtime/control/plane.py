@@ -16,6 +16,8 @@ from cascade.adapters.connectors.local import LocalConnector
 from cascade.adapters.connectors.outbox import Message
 from cascade.adapters.connectors.pacing import Allowance
 from cascade.runtime.control.inbox import Inbox
+from cascade.runtime.control.lookout import Lookout
+from cascade.runtime.control.looks import PARTS, asked_topic, orders_topic, shown_topic
 from cascade.runtime.control.messages import (
     MOST_BYTES,
     MOST_OF_A_TOPIC,
@@ -25,6 +27,7 @@ from cascade.runtime.control.messages import (
     status_topic,
 )
 from cascade.runtime.control.plane_options import PlaneOptions, PlaneSettings, next_name
+from cascade.runtime.control.room import MOST_CONSTRAINTS, Room
 from cascade.runtime.control.status import (
     EngineStatus,
     status_of,
@@ -37,7 +40,7 @@ from cascade.runtime.events import (
     ConnectorDisconnected,
     ControlMessageRefused,
 )
-from cascade.runtime.limits.rules import GLOBAL, PAUSE, Constraint
+from cascade.runtime.limits.rules import Constraint
 from cascade.runtime.options import settings, takes
 from cascade.runtime.telemetry.texts import Texts
 from cascade.spec.errors import ArgumentError, ConnectorError
@@ -46,9 +49,6 @@ from cascade.spec.wording import short, type_name
 
 _log = logging.getLogger("cascade.control")
 
-#: Most constraints of an engine that come from outside; more are refused. Pauses are counted
-#: separately, and one place is reserved for a global pause.
-MOST_CONSTRAINTS = 1000
 #: Most topics whose last message is remembered.
 _HEARD_KEPT = 4 * MOST_CONSTRAINTS
 #: Share of the loop's time for carrying out messages.
@@ -123,6 +123,8 @@ class ControlPlane:
         self._looks: list[Callable[[], object]] = []
         #: Whether the last of them has yet to be answered.
         self._awaits_answer = False
+        #: Shows the engine to views; None before the first of them asks.
+        self._lookout: Lookout | None = None
         #: Number of messages in the inbox from before the broker had sent all retained ones; None
         #: if it has not sent all of them yet, or if all are handled.
         self._before_sync: int | None = None
@@ -152,6 +154,8 @@ class ControlPlane:
             for topic, handler in (
                 (f"{self._prefix}/constraints/#", self._on_message),
                 (f"{self._own}/sync", self._on_sync),
+                (asked_topic(self._prefix, self.name), self._on_asked),
+                (orders_topic(self._prefix, self.name), self._on_order),
             ):
                 self._cancels.append(await connector.subscribe(topic, handler))
             await connector.connect(wait=False)
@@ -181,6 +185,8 @@ class ControlPlane:
         for cancel in self._cancels:
             cancel()
         self._cancels.clear()
+        if self._lookout is not None:
+            self._lookout.close()
         self._end_looks()
         if self._next_look is not None:
             self._next_look.cancel()
@@ -314,6 +320,23 @@ class ControlPlane:
         self._before_sync = len(self._inbox)
         self._count_down(0)
 
+    def _on_asked(self, topic: str, payload: bytes) -> None:
+        self._views().ask(topic, payload)
+
+    def _on_order(self, topic: str, payload: bytes) -> None:
+        self._views().order(topic, payload)
+
+    def _views(self) -> Lookout:
+        if self._lookout is None:
+            topics = {part: shown_topic(self._prefix, self.name, part) for part in PARTS}
+            self._lookout = Lookout(
+                self._engine,
+                lambda part, body: self._connector.publish(topics[part], body),
+                self._texts,
+                lambda why: self._refuse(f"{self._own}/asked", why),
+            )
+        return self._lookout
+
     def _look(self) -> None:
         """Carry out some of the received messages; continue later, within the time budget."""
         assert self._allowance is not None
@@ -339,7 +362,7 @@ class ControlPlane:
 
     def _obey(self, messages: Iterable[tuple[str, list[bytes]]]) -> None:
         constraints = self._engine.constraints
-        room = _Room(info.constraint.key for info in constraints.active())
+        room = Room(info.constraint.key for info in constraints.active())
         wanted: dict[tuple[str, str], Constraint | None] = {}
         for topic, unread in messages:
             for payload in reversed(unread):  # a malformed message replaces no valid one
@@ -350,7 +373,7 @@ class ControlPlane:
                     break
         constraints.change(wanted)
 
-    def _read(self, topic: str, payload: bytes, room: _Room | None = None) -> Steering | None:
+    def _read(self, topic: str, payload: bytes, room: Room | None = None) -> Steering | None:
         """The request in a message; None if it is refused."""
         try:
             steering = read_steering(self._prefix, topic, payload)
@@ -376,35 +399,3 @@ class ControlPlane:
 
     def _refuse(self, topic: str, why: str) -> None:
         self._engine.bus.publish(ControlMessageRefused("", topic, why))
-
-
-class _Room:
-    """The existing constraints, and whether there is room for one more."""
-
-    def __init__(self, keys: Iterable[tuple[str, str]]) -> None:
-        self._pauses: set[tuple[str, str]] = set()
-        self._others: set[tuple[str, str]] = set()
-        for key in keys:
-            self._of(key[1]).add(key)
-
-    def take(self, steering: Steering) -> None:
-        """Note the request in a message.
-
-        Raises:
-            RefusedMessageError: It asks for more constraints than an engine accepts.
-        """
-        key = (steering.scope, steering.kind)
-        there = self._of(steering.kind)
-        if steering.constraint is None:
-            there.discard(key)
-            return
-        if key not in there and len(there) >= MOST_CONSTRAINTS and key != (GLOBAL, PAUSE):
-            what = "pauses" if steering.kind == PAUSE else "limits"
-            raise RefusedMessageError(
-                f"the engine has {len(there)} {what}, and takes no more than {MOST_CONSTRAINTS} "
-                "from outside; remove some, or use a pattern for many tasks"
-            )
-        there.add(key)
-
-    def _of(self, kind: str) -> set[tuple[str, str]]:
-        return self._pauses if kind == PAUSE else self._others

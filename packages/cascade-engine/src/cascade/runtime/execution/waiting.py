@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final, NamedTuple
 
 from cascade.spec.map_items import Item
+
+#: Most names of holders in a line.
+_NAMED: Final = 5
 
 
 class Waiting(NamedTuple):
@@ -28,3 +34,20 @@ class Waiting(NamedTuple):
     since: float | None = None
     #: Its place in a map, if it is an item of one.
     item: Item | None = None
+
+
+def held_by(holders: Iterable[str]) -> str:
+    """The holders of what a node waits for, each name once; empty if there are none.
+
+    >>> held_by(["fetch", "fetch", "train"])
+    ', held by fetch × 2, train'
+    """
+    counts = Counter(holders)
+    if not counts:
+        return ""
+    named = [
+        f"{name} × {count:,}" if count > 1 else name
+        for name, count in islice(counts.items(), _NAMED)
+    ]
+    more = f" and {len(counts) - _NAMED} more" if len(counts) > _NAMED else ""
+    return f", held by {', '.join(named)}{more}"

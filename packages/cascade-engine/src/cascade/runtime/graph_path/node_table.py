@@ -8,7 +8,7 @@ an inlined copy of ``settle`` for the commonest case.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -277,6 +277,11 @@ class Nodes:
                 address = self.known(lazy)
                 if address is not None and address.segment is not None:
                     address.segment.keep(address.place[1])
+
+    @property
+    def live(self) -> Collection[Segment]:
+        """The segments that are not done, in the order in which they were added; a copy."""
+        return self._live.copy()
 
     def _target_of_first(self) -> LazyResult[Any]:
         assert self.first is not None

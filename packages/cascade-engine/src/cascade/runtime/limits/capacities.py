@@ -305,12 +305,16 @@ class Capacities:
         self._tell()
 
     def waiting(self, run: Any) -> list[tuple[Permit, str, tuple[str, ...]]]:
-        """The waiting permits of a run: the limit of each, and the tasks that hold it."""
+        """The waiting permits of a run: the limit of each, and the tasks that hold it.
+
+        Args:
+            run: The run; None for all.
+        """
         with self.lock:
             found = []
             for line in self._lines.values():
                 block = next(iter(line)).block
-                own = [permit for permit in line if permit.run is run]
+                own = [permit for permit in line if run is None or permit.run is run]
                 if own and block is not None:
                     why = self._told_of(block)
                     found += [(permit, *why) for permit in own]

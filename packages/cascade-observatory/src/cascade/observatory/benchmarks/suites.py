@@ -12,6 +12,7 @@ from typing import Any
 
 from cascade.observatory.benchmarks import (
     awaiting,
+    caching,
     coroutines,
     durable,
     fleets,
@@ -157,6 +158,15 @@ SUITES = (
         durable.PROGRAM,
         [section.name for section in durable.SECTIONS if section.name not in _DURABLE_SECTIONS],
         "crowds",
+    ),
+    Suite(
+        "caching",
+        "A cached call",
+        caching.PROGRAM.what,
+        caching.PROGRAM,
+        [section.name for section in caching.SECTIONS],
+        "caching",
+        ("hit", "miss", "nodes"),
     ),
     Suite(
         "governance", "A limit", limits.PROGRAM.what, limits.PROGRAM, _LIMIT_SECTIONS, "governance"

@@ -38,7 +38,7 @@ class Commits:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
+        self._parts = parts  # it is made with the table of nodes, and so is no ``Part``
         self._run = parts.run
         self._lock = parts.lock
         self._dispatch = parts.dispatch

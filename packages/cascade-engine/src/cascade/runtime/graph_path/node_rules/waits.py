@@ -22,11 +22,12 @@ from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.events import TaskWaiting
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.graph_path.run_parts import RunParts
-from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.graph_path.run_parts import Part, RunParts
+from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.inbox import Letter
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.fallbacks import NOT_GIVEN
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.waits import Plan, Wait
@@ -59,7 +60,7 @@ class Waiter:
         self.waits.receive(self, letter)
 
 
-class Waits:
+class Waits(Part):
     """The waiting nodes of one run. Used in the event loop's thread.
 
     Args:
@@ -67,11 +68,7 @@ class Waits:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._end = parts.end
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         loop = self._run.loop
         self._is_virtual = VirtualLoop.was_used and isinstance(loop, VirtualLoop)
         self._is_wall = self._run.journal is not None and not self._is_virtual
@@ -83,6 +80,14 @@ class Waits:
         self._timer: asyncio.TimerHandle | None = None
         self._due = inf
         self._run.watch_timed(self.waiting)
+
+    def awaited(self) -> list[tuple[Segment, LazyResult[Any], str]]:
+        """The nodes that wait for a signal, and its name."""
+        return [
+            (waiter.work.segment, waiter.work.node, waiter.plan.signal)
+            for waiter in list(self._waiters)
+            if waiter.plan.signal is not None
+        ]
 
     # -- begin and end ------------------------------------------------------------------------
 

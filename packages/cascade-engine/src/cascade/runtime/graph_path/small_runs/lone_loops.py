@@ -67,6 +67,7 @@ class LoneLoop(AwaitedLoop):
         made.error = None
         made.task_context = made.context
         run.locate = made.locate
+        run.inside = made
         return made
 
     def locate(self) -> Place:

@@ -1,4 +1,4 @@
-"""Short runs: the calls of a run that needs no graph, or not yet.
+"""Small runs: the calls of a run that needs no graph, or not yet.
 
 Most runs of a service have few nodes: coroutines, and functions with ``mode="inline"``. The
 machinery of a graph run costs more than such nodes. So their calls are begun here one after the
@@ -42,7 +42,7 @@ from cascade.runtime.straightline.stops import Bailout, Begun, Stop
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult
 
-#: Most nodes of a short run. More are worth a graph, which lets them overlap.
+#: Most nodes of a small run. More are worth a graph, which lets them overlap.
 _MOST_NODES = 16
 #: The result of a call that a worker has to make.
 ELSEWHERE: Final = object()
@@ -52,7 +52,7 @@ WAITS: Final = object()
 _SMALL = frozenset({int, float, bool, NoneType})
 
 
-class ShortRun:
+class SmallRun:
     """The calls of one run, made in its asyncio task.
 
     Args:
@@ -100,6 +100,7 @@ class ShortRun:
         #: The node that this thread calls, or has called last, for ``cs.current``.
         self._at = lazies[-1]
         run.locate = self._locate
+        run.inside = self
 
     def _locate(self) -> CurrentPlace | None:
         """See ``Run.locate``."""
@@ -109,8 +110,22 @@ class ShortRun:
     def _called_now(self) -> LazyResult[Any] | None:
         return self._at
 
+    @property
+    def lazies(self) -> Sequence[LazyResult[Any]]:
+        """The nodes of the run."""
+        return self._lazies
+
+    @property
+    def waiting(self) -> LazyResult[Any]:
+        """The node whose call waits, once one does."""
+        return self._waiting
+
+    def settled(self) -> set[LazyResult[Any]]:
+        """The nodes whose calls have ended."""
+        return {*self._lazies[: self._place], *self._values} - {self._waiting}
+
     @classmethod
-    def after(cls, run: Run, begun: Begun) -> ShortRun | None:
+    def after(cls, run: Run, begun: Begun) -> SmallRun | None:
         """The rest of the calls of a program whose code has stopped at a call that waits."""
         lazies, place, call = begun.lazies, begun.stopped.place, begun.stopped.result
         if type(call) is not EarlyCall:

@@ -1,0 +1,1 @@
+"""What pages show, as data: read from connectors, stores and caches. Nothing here knows NiceGUI."""

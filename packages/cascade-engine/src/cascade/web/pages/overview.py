@@ -1,0 +1,210 @@
+"""The overview: engines, runs and their rates, what waits, and what has ended."""
+
+from __future__ import annotations
+
+from itertools import islice
+from time import time
+
+from nicegui import ui
+
+from cascade.graph.durations import duration_text
+from cascade.web.model.fleet import EngineCard, cards, waits
+from cascade.web.model.nodes import Ended
+from cascade.web.model.run_table import RunRow, chosen, spark
+from cascade.web.pages.frame import (
+    Table,
+    address,
+    badge,
+    every,
+    frame,
+    panel,
+    say,
+    text,
+    until_closed,
+)
+from cascade.web.site import Site
+
+#: Most runs, waits and ended runs that are listed.
+_RUNS, _WAITS, _ENDED = 12, 30, 15
+
+
+def register(site: Site) -> None:
+    """Serve the page."""
+
+    @ui.page("/", title="Cascade · Overview")
+    def overview() -> None:
+        with frame(site, "/"):
+            text("Overview", tag="h1")
+            _Overview(site)
+
+
+class _Overview:
+    def __init__(self, site: Site) -> None:
+        self._feed = site.feed
+        until_closed(self._feed.look(runs=True))
+        with ui.element("div").classes("stats"):
+            self._stats = {name: _stat(name) for name in ("Engines", "Runs", "Steps/s", "Waiting")}
+        self._none = text(
+            "No engine is connected. `cascade run …` and programs with a cs.ControlPlane show up "
+            "here by themselves.",
+            "notice",
+        )
+        self._cards = ui.element("div").classes("cards")
+        self._drawn: dict[str, _Card] = {}
+        with panel("Runs under way", flush=True) as head:
+            with head:
+                self._more = text("", "muted small")
+            self._runs = Table(
+                {
+                    "run": "run",
+                    "target": "target",
+                    "state": "state",
+                    "steps": "steps",
+                    "rate": "steps/s",
+                    "trend": "",
+                    "age": "for",
+                },
+                key="key",
+                right=("steps", "rate", "age"),
+                links=("run",),
+                states=("state",),
+                spark="trend",
+                empty="No run is under way.",
+            )
+        with panel("What waits", flush=True):
+            self._waits = Table(
+                {
+                    "task": "task",
+                    "count": "calls",
+                    "reason": "waits for",
+                    "holders": "held by",
+                    "waited": "since",
+                    "engine": "engine",
+                },
+                key="key",
+                right=("count", "waited"),
+                wide=("reason", "holders"),
+                empty="Nothing waits.",
+            )
+        with panel("Ended while this was open", flush=True):
+            self._ended = Table(
+                {
+                    "run": "run",
+                    "target": "target",
+                    "status": "status",
+                    "took": "took",
+                    "when": "when",
+                    "error": "error",
+                },
+                key="key",
+                right=("took", "when"),
+                links=("run",),
+                states=("status",),
+                wide=("error",),
+                empty="No run has ended yet.",
+            )
+        every(self.refresh)
+
+    def refresh(self) -> None:
+        feed = self._feed
+        found = cards(feed)
+        runs = sum(card.runs for card in found)
+        say(self._stats["Engines"], f"{len(found):,}")
+        say(self._stats["Runs"], f"{runs:,}")
+        say(self._stats["Steps/s"], f"{sum(card.steps_per_second for card in found):,.0f}")
+        say(self._stats["Waiting"], f"{sum(card.waiting for card in found):,}")
+        self._none.set_visibility(not found)
+        self._draw(found)
+        rows = [row for table in feed.tables.values() for row in table.rows.values()]
+        shown = chosen(rows, sort="rate", down=True)[:_RUNS]
+        say(self._more, f"{len(shown)} of {runs:,}" if runs > len(shown) else "")
+        self._runs.show([_run_row(row) for row in shown])
+        self._waits.show(
+            [
+                {
+                    "key": f"{wait.engine} {wait.task} {wait.reason} {wait.holders}",
+                    "task": wait.task,
+                    "count": f"{wait.count:,}",
+                    "reason": wait.reason,
+                    "holders": wait.holders,
+                    "waited": wait.waited,
+                    "engine": wait.engine,
+                }
+                for wait in waits(feed)[:_WAITS]
+            ]
+        )
+        self._ended.show([_ended_row(ended) for ended in islice(feed.ended, _ENDED)])
+
+    def _draw(self, found: list[EngineCard]) -> None:
+        names = [card.name for card in found]
+        if names != list(self._drawn):
+            self._cards.clear()
+            with self._cards:
+                self._drawn = {name: _Card(name) for name in names}
+        for card in found:
+            self._drawn[card.name].show(card)
+
+
+class _Card:
+    """One engine."""
+
+    def __init__(self, name: str) -> None:
+        with ui.element("section").classes("panel"):
+            with ui.element("div").classes("row-line spread"):
+                text(name, "break", tag="h2")
+                self._state = badge("running")
+            self._where = text("", "muted small")
+            with ui.element("div").classes("row-line spread"):
+                self._runs = text("", "number")
+                self._rate = text("", "number")
+                self._trend = text("", "spark").props('aria-hidden="true"')
+            self._limits = text("", "muted small")
+            self._trouble = text("", "notice small")
+
+    def show(self, card: EngineCard) -> None:
+        state = "paused" if card.is_paused else "running" if card.runs else "idle"
+        self._state.classes(replace=f"badge s-{state if state != 'idle' else 'planned'}")
+        say(self._state, state)
+        say(self._where, f"{card.host}, process {card.pid}")
+        say(self._runs, f"{card.runs:,} run{'' if card.runs == 1 else 's'}")
+        say(self._rate, f"{card.steps_per_second:,.0f} steps/s")
+        say(self._trend, card.rates)
+        count = card.constraints
+        limits = f"{count:,} limit{'' if count == 1 else 's'}" if count else "no limits"
+        say(self._limits, f"{card.waiting:,} waiting · {limits}")
+        say(self._trouble, card.trouble)
+        self._trouble.set_visibility(bool(card.trouble))
+
+
+def _stat(name: str) -> ui.element:
+    with ui.element("div").classes("stat"):
+        value = text("–", "value")
+        text(name, "muted small")
+    return value
+
+
+def _run_row(row: RunRow) -> dict[str, object]:
+    return {
+        "key": f"{row.engine} {row.run}",
+        "run": row.run,
+        "run_to": address("/run", engine=row.engine, run=row.run),
+        "target": row.target,
+        "state": row.state,
+        "steps": f"{row.steps:,}",
+        "rate": f"{row.rate:,.0f}",
+        "trend": spark(row.rates) if any(row.rates) else "",
+        "age": duration_text(row.seconds),
+    }
+
+
+def _ended_row(ended: Ended) -> dict[str, object]:
+    return {
+        "key": f"{ended.engine} {ended.run} {ended.time}",
+        "run": ended.run,
+        "run_to": address("/run", engine=ended.engine, run=ended.run),
+        "target": ended.target,
+        "status": ended.status,
+        "took": duration_text(ended.seconds),
+        "when": f"{duration_text(max(0.0, time() - ended.time))} ago",
+        "error": ended.error,
+    }
