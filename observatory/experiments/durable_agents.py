@@ -24,7 +24,7 @@ from typing import Any
 
 import cascade as cs
 from cascade.observatory.command_line import INTERRUPTED, Parser
-from cascade.spec.errors import RunConflictError
+from cascade.spec.errors import RunConflictError, RunNotFoundError
 
 TOPICS = ("tides", "lakes", "rivers")
 #: Notes of each agent.
@@ -46,7 +46,7 @@ async def look_up(topic: str, part: int, pause: str) -> str:
 async def publish(topic: str, notes: Sequence[str], approval: dict[str, Any]) -> str:
     """What the approval is for."""
     by = approval["by"]
-    print(f"{topic}: published, as {by} has approved it", flush=True)
+    print(f"{topic}: published, approved by {by}", flush=True)
     return f"{topic}: {len(notes)} notes, approved by {by}"
 
 
@@ -55,13 +55,20 @@ async def agent(topic: str, notes: Sequence[str] = ()) -> Any:
     """One step: look something up; at last, ask for the approval."""
     if len(notes) < NOTES:
         return agent.tail(topic, [*notes, look_up(topic, len(notes) + 1, PAUSE)])
-    print(f"{topic}: waits for an approval (hatch run agents --approve {topic})", flush=True)
     return publish(topic, notes, cs.wait_for("approval"))
+
+
+def tell_of_wait(event: cs.events.TaskWaiting) -> None:
+    """Say what an agent waits for, also one that has begun to wait in an earlier process."""
+    if event.reason == "signal approval":
+        topic = event.run_id
+        print(f"{topic}: waits for an approval (hatch run agents --approve {topic})", flush=True)
 
 
 async def live(store: str, yes: bool) -> list[str]:
     """Begin the agents, or go on with them; their reports."""
     async with cs.Engine(store=store) as engine:
+        engine.bus.subscribe(cs.events.TaskWaiting, tell_of_wait)
         handles = [engine.start(agent(topic), run_id=topic) for topic in TOPICS]
         for topic in TOPICS if yes else ():
             with suppress(RunConflictError):  # an earlier process has ended this agent
@@ -82,6 +89,20 @@ def command_line() -> Parser:
     return parser
 
 
+def approve(store: str, topic: str, by: str) -> int:
+    """Approve the report of one agent; the exit status."""
+    try:
+        cs.signal(store, topic, "approval", {"by": by})
+    except RunNotFoundError:
+        print(f"{topic}: no agent has this topic yet; start the agents by: hatch run agents")
+        return 1
+    except RunConflictError:
+        print(f"{topic}: the report is published already")
+        return 1
+    print(f"{topic}: approved")
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the agents, or approve the report of one; returns the exit status."""
     options: Namespace = command_line().parse_args(arguments)
@@ -91,9 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.file.with_name(options.file.name + ending).unlink(missing_ok=True)
     store = f"sqlite:///{options.file}"
     if options.approve is not None:
-        cs.signal(store, options.approve, "approval", {"by": options.by})
-        print(f"{options.approve}: approved")
-        return 0
+        return approve(store, options.approve, options.by)
     try:
         for report in asyncio.run(live(store, options.yes)):
             print(report)

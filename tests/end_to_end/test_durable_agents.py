@@ -51,7 +51,32 @@ def test_agents_that_were_killed_end_right_when_they_are_started_again(tmp_path)
         assert min(parts) == 1
         # At most the call that was under way at the kill, and one whose commit was.
         assert sum(parts) <= 6
-    assert sum(" published, as " in line for line in told.elements()) == 3
+    assert sum(" published, approved by " in line for line in told.elements()) == 3
+    late = subprocess.run(
+        command(tmp_path, "--approve", "lakes"), capture_output=True, text=True, encoding="utf-8"
+    )
+    assert (late.returncode, late.stdout) == (1, "lakes: the report is published already\n")
+
+
+def test_an_agent_that_waits_says_so_in_each_process(tmp_path):
+    early = subprocess.run(
+        command(tmp_path, "--approve", "lakes"), capture_output=True, text=True, encoding="utf-8"
+    )
+    assert early.returncode == 1
+    assert early.stdout.startswith("lakes: no agent has this topic yet")
+    for _ in range(2):
+        agents = subprocess.Popen(
+            command(tmp_path), stdout=subprocess.PIPE, text=True, encoding="utf-8", env=paused(0)
+        )
+        with agents:
+            waits = set()
+            for line in agents.stdout:
+                if "waits for an approval" in line:
+                    waits.add(line.partition(":")[0])
+                if len(waits) == 3:
+                    break
+            agents.kill()
+        assert waits == set(TOPICS)
 
 
 def test_a_third_start_only_tells_the_reports(tmp_path):

@@ -34,21 +34,24 @@ def report(tmp_path_factory):
 
 def test_it_measures_every_store(report):
     written, printed = report
-    in_postgres = {"steps, PostgreSQL", "agents, PostgreSQL"}
-    assert set(written["measurements"]) == {"wide", "steps", "agents", "loop"} | in_postgres
+    in_sqlite = {"wide", "steps", "agents", "loop", "long agents", "a crowd"}
+    in_postgres = {"steps, PostgreSQL", "a crowd, PostgreSQL"}
+    assert set(written["measurements"]) == in_sqlite | in_postgres
     for title, one in written["measurements"].items():
         names = {contender["name"] for contender in one["contenders"]}
-        stores = [durable.POSTGRES] if title.endswith(durable.POSTGRES) else durable.STORES
+        stores = [durable.POSTGRES] if title in in_postgres else [*durable.STORES]
+        stores = ["SQLite, async"] if title == "long agents" else stores
         assert {durable.NOT_KEPT, *stores} <= names
     assert all(one["figure"] in printed for one in written["targets"])
 
 
 def test_the_report_is_a_suite_with_charts(report):
-    (suite,) = (suite for suite in SUITES if suite.name == "durable")
-    part = part_of(report[0], suite)
-    assert part is not None
-    assert part["targets"]
-    assert charts_in(part)
+    for name in ("durable", "crowds"):
+        (suite,) = (suite for suite in SUITES if suite.name == name)
+        part = part_of(report[0], suite)
+        assert part is not None
+        assert part["targets"]
+        assert charts_in(part)
 
 
 def test_each_run_is_a_new_one(monkeypatch):

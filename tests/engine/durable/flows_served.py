@@ -1,11 +1,7 @@
-"""Tasks of runs that workers execute. As a program, a worker::
-
-python -m tests.engine.durable.flows_served STORE
-"""
+"""Tasks of runs that workers execute, and such a worker."""
 
 import asyncio
 import os
-import sys
 
 from tests.engine.durable.notes import note
 
@@ -43,12 +39,13 @@ def die(n: int) -> int:
     os._exit(9)
 
 
-async def main(store: str) -> None:
+def program(store: str) -> None:
+    """Be a worker."""
+    asyncio.run(_serve(store))
+
+
+async def _serve(store: str) -> None:
     async with cs.Engine(store=store) as engine:
         _note("serves")
         await engine.serve(modules=["tests.engine.durable.flows_served"], max_recoveries=3)
         _note("stopped")
-
-
-if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))

@@ -21,7 +21,7 @@ from tests.engine.durable.notes import ROOT
 
 #: What forks can run: the function ``program`` of one of these modules.
 _MODULES = (
-    *(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "payments")),
+    *(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "flows_served", "payments")),
     "tests.cache_processes",
 )
 #: Modules that programs import when they need them.

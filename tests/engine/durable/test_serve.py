@@ -3,7 +3,6 @@
 import asyncio
 import importlib
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.durable import flows_served as flows
-from tests.engine.durable.notes import ROOT
+from tests.engine.durable.nursery import Child, Nursery
 from tests.engine.durable.tasks import add, calls
 
 import cascade as cs
@@ -416,21 +415,16 @@ async def test_an_engine_without_a_store_cannot_serve():
 class Place:
     """A folder with the store, the file of calls, and the file that lets tasks go on."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nursery: Nursery) -> None:
         self.url = f"sqlite:///{folder}/runs.db?synchronous=normal"
         self.calls = folder / "calls"
         self.go = folder / "go"
-        self.env = {
-            **os.environ,
-            "CALLS": str(self.calls),
-            "GO": str(self.go),
-            "PYTHONPATH": str(ROOT),
-        }
-        self.workers: list[subprocess.Popen[bytes]] = []
+        self.env = {"CALLS": str(self.calls), "GO": str(self.go)}
+        self.workers: list[Child] = []
+        self._nursery = nursery
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        program = [sys.executable, "-m", flows.__name__, self.url]
-        worker = subprocess.Popen(program, env=self.env, stderr=subprocess.PIPE)
+    def worker(self) -> Child:
+        worker = self._nursery.start(flows.__name__, self.url, env=self.env)
         self.workers.append(worker)
         return worker
 
@@ -446,8 +440,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path)
+def place(tmp_path: Path, nursery: Nursery) -> Iterator[Place]:
+    place = Place(tmp_path, nursery)
     yield place
     for worker in place.workers:
         worker.kill()

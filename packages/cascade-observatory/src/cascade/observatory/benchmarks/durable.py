@@ -42,7 +42,7 @@ LOOP_MOST, ASYNC_MOST = 1.01, 1.3
 DBOS_MOST = 1 / 3
 #: Least steps of agents that share a commit, where a thousand wait for one.
 SHARED_LEAST = 25.0
-_NODES, _STEPS, _AGENTS = 10_000, 200, 1_000
+_NODES, _STEPS, _AGENTS, _CROWD = 10_000, 200, 100, 1_000
 #: Steps of each of these agents.
 _EACH = 5
 _ids = count()
@@ -170,6 +170,20 @@ def steps(bench: Bench) -> None:
     bench.found.target("a step: SQLite, async, over not kept", ratio, most=ASYNC_MOST)
 
 
+def long_agents(bench: Bench) -> None:
+    """An agent with so many steps that the beginning and the end of its run do not count."""
+    made = bench.largest * 10
+    name = "SQLite, async"
+    with ExitStack() as stack:
+        systems = _Systems(stack, {name: STORES[name]})
+        contenders = systems.contenders(lambda: step(made), made, made)
+        samples = bench.measure("long agents", contenders, bench.rounds(made), NOT_KEPT, "step")
+    bench.show(f"a step of an agent of {made}", {"": "long agents"})
+    ratio = samples.ratio(name, NOT_KEPT).median
+    what = f"a step of an agent of {made}: {name}, over not kept"
+    bench.found.target(what, ratio, most=ASYNC_MOST)
+
+
 def _counting(
     loop: EventLoop, count_up: Callable[[int], Awaitable[int]], made: int
 ) -> Callable[[], Any]:
@@ -182,12 +196,16 @@ def _counting(
 def agents(bench: Bench) -> None:
     """Agents at once on one store, whose steps share commits."""
     with ExitStack() as stack:
-        _measure_agents(bench, _Systems(stack), "agents", "SQLite")
+        _measure_agents(bench, _Systems(stack), min(bench.largest, _AGENTS), "agents")
 
 
-def _measure_agents(bench: Bench, systems: _Systems, title: str, what: str) -> None:
-    """Measure agents, and how many of their steps share a commit in the store ``what``."""
-    many = min(bench.largest, _AGENTS)
+def crowd(bench: Bench) -> None:
+    """The same with a thousand of them."""
+    with ExitStack() as stack:
+        _measure_crowd(bench, _Systems(stack), "a crowd", "SQLite")
+
+
+def _measure_agents(bench: Bench, systems: _Systems, many: int, title: str) -> None:
     steps = many * _EACH
     contenders = [
         Contender(name, systems.gathered(name, many, _EACH), steps, steps)
@@ -195,6 +213,13 @@ def _measure_agents(bench: Bench, systems: _Systems, title: str, what: str) -> N
     ]
     bench.measure(title, contenders, bench.rounds(steps), NOT_KEPT, "step")
     bench.show(f"a step of {many} agents at once", {"": title})
+
+
+def _measure_crowd(bench: Bench, systems: _Systems, title: str, what: str) -> None:
+    """Measure many agents, and how many of their steps share a commit in the store ``what``."""
+    many = min(bench.largest, _CROWD)
+    steps = many * _EACH
+    _measure_agents(bench, systems, many, title)
     systems.commits.clear()
     systems.gathered(what, many, _EACH)()
     bench.found.target(
@@ -229,7 +254,7 @@ def in_postgres(bench: Bench) -> None:
         for saver in dbos:
             ratio = samples.ratio(POSTGRES, saver.name).median
             bench.found.target(f"a step: {POSTGRES} over {saver.name}", ratio, most=DBOS_MOST)
-        _measure_agents(bench, systems, "agents, PostgreSQL", POSTGRES)
+        _measure_crowd(bench, systems, "a crowd, PostgreSQL", POSTGRES)
 
 
 def loop(bench: Bench) -> None:
@@ -269,17 +294,30 @@ SECTIONS = (
         agents,
     ),
     Section(
-        "durable postgres",
-        "The same in PostgreSQL",
-        "One such agent, beside DBOS on the same server; and the agents at once. The server is "
-        "local, and set up as it comes, so its commits reach the disk.",
-        in_postgres,
-    ),
-    Section(
         "durable loop",
         "A loop with records",
         "A fused loop of a plain function, whose arguments are recorded once a second.",
         loop,
+    ),
+    Section(
+        "durable long",
+        "A long agent",
+        "An agent that counts, without waiting for commits. Its steps are so many that the "
+        "beginning and the end of its run, which are committed, do not count.",
+        long_agents,
+    ),
+    Section(
+        "durable crowd",
+        "A thousand agents that share commits",
+        f"{_CROWD:,} agents at once, each a run of its own, on one engine and one store.",
+        crowd,
+    ),
+    Section(
+        "durable postgres",
+        "Agents in PostgreSQL",
+        "One agent that counts, beside DBOS on the same server; and a thousand agents at once. The "
+        "server is local, and set up as it comes, so its commits reach the disk.",
+        in_postgres,
     ),
 )
 

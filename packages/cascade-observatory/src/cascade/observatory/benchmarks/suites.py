@@ -67,6 +67,8 @@ _NODES = "What policies that stay idle, and resources, add to a node."
 _MAPS = "What an item of a map costs, and a long list among the arguments of a loop."
 _SMALL = "What a run of three nodes costs, alone and in a service."
 _FLEETS = "What many coroutine agents at once cost, by step, by start and in memory."
+_CROWDS = "What steps cost of a long agent, of a thousand at once, and of agents in PostgreSQL."
+_DURABLE_SECTIONS = ("journal", "durable steps", "durable agents", "durable loop")
 _LOOPS = (
     *("recursion", "loops", "other pythons", "agents", "three nodes", "making", "watching"),
     "peers",
@@ -145,9 +147,17 @@ SUITES = (
         "A durable run",
         durable.PROGRAM.what,
         durable.PROGRAM,
-        [section.name for section in durable.SECTIONS],
+        _DURABLE_SECTIONS,
         "durable",
         ("wide", "steps", "agents"),
+    ),
+    Suite(
+        "crowds",
+        "Many durable runs",
+        _CROWDS,
+        durable.PROGRAM,
+        [section.name for section in durable.SECTIONS if section.name not in _DURABLE_SECTIONS],
+        "crowds",
     ),
     Suite(
         "caching",
