@@ -291,6 +291,27 @@ async def test_a_graph_that_a_task_returned_belongs_to_its_node_and_is_taken_bac
     assert await run.result() == "b"
 
 
+async def test_a_run_that_ends_in_the_middle_of_a_look_is_looked_at_no_more(shown, caplog):
+    engine, view = shown
+
+    @cs.task
+    async def last(*values):
+        return len(values)
+
+    wide = last(*[wait("a") for _ in range(1000)])
+    run = engine.start(wide, run_id="r")
+    view.ask(run=("r",))
+    await view.until(lambda: view.nodes)  # the first slice of many
+    assert len(view.nodes) < 1000
+    gates["a"].set()
+    assert await run.result() == 1000
+    other = engine.start([wait("b")], run_id="s")
+    view.ask(run=("s",))
+    await view.until(lambda: "running" in view.states.values())
+    assert not caplog.records
+    other.cancel()
+
+
 async def test_a_malformed_message_of_a_view_is_refused_with_a_reason(shown):
     engine, view = shown
     refused = asyncio.Queue()

@@ -137,8 +137,9 @@ class Lookout:
         if self._logs is not None:
             yield from self._show_logs(self._logs)
         for view in list(self._views.values()):
-            for part, body in view.look():
-                self._show(part, body)
+            for part in view.look():
+                if part is not None:
+                    self._show(*part)
                 yield
 
     def _read(self, now: float) -> set[str]:

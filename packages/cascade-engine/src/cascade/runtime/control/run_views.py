@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from time import time
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from cascade.runtime.control.forms import form_of
 from cascade.runtime.engine import Engine
@@ -29,6 +30,8 @@ _SLICE, _FOUND = 500, 100
 _SIGNALS: Final = 50
 #: Most bytes of a name, and of a note.
 _MOST_OF_A_NAME, _MOST_OF_A_NOTE = 200, 300
+#: Name and body of a part, if there is something to show.
+Part: TypeAlias = tuple[str, dict[str, Any]] | None
 
 
 class RunView:
@@ -53,8 +56,8 @@ class RunView:
         """Hold no node any more: the run has ended."""
         self._observed = self._inside = None
 
-    def look(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """What has changed: name and body of each part. Pauses are allowed between them."""
+    def look(self) -> Iterator[Part]:
+        """What has changed, a slice at a time; None for a slice in which nothing has."""
         run = self._engine.engine_runs.find(self._run_id)
         if run is None or run.inside is None:
             self._observed = self._inside = None
@@ -64,17 +67,22 @@ class RunView:
             self._observed = observed(run.inside, MOST_NODES)
         nodes = self._observed
         assert nodes is not None
-        yield from self._structure(nodes)
-        for changes in nodes.sweep(_SLICE):
-            if changes:
-                yield "states", self._body(changes=[self._change(one) for one in changes])
+        for part in chain(self._structure(nodes), self._states(nodes)):
+            yield part
+            if self._observed is not nodes:
+                return  # the run has ended meanwhile
         signals = [
             {"node": one.number, "name": one.name, "form": form_of(one.annotation)}
             for one in awaited(run.inside)[:_SIGNALS]
         ]
         yield "signals", self._body(signals=signals)
 
-    def _structure(self, nodes: Observed | FewObserved) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _states(self, nodes: Observed | FewObserved) -> Iterator[Part]:
+        for changes in nodes.sweep(_SLICE):
+            told = [self._change(one) for one in changes]
+            yield ("states", self._body(changes=told)) if told else None
+
+    def _structure(self, nodes: Observed | FewObserved) -> Iterator[Part]:
         gone = nodes.gone()
         while found := nodes.find(_FOUND):
             rows = [self._node(node) for node in found]
