@@ -13,6 +13,9 @@ from typing import Any
 
 import cascade as cs
 
+#: The signal that ends a process at once; on Windows each one but Ctrl-C does.
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
 
 def note(path: str, text: object = "x") -> int:
     """Write a line into a file, which several processes may do; the number of lines now."""
@@ -137,7 +140,7 @@ def collatz(n: int, steps: int = 0) -> Any:
 def counts_down(n: int, path: str, dies_at: int = -1) -> Any:
     note(path, n)
     if n == dies_at:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), KILL)
     return n if n <= 0 else counts_down.tail(n=n - 1)
 
 
@@ -182,7 +185,7 @@ def dies(path: str = "", code: int = 3) -> None:
 def dies_once(path: str) -> int:
     count = note(path)
     if count == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), KILL)
     return count
 
 
@@ -190,7 +193,7 @@ def dies_once(path: str) -> int:
 def dies_at(n: int, at: int, path: str) -> int:
     note(path, n)
     if n == at:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), KILL)
     return n
 
 

@@ -15,7 +15,15 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.stores import open_store
-from cascade.spec.errors import ArgumentError, DependencyMissingError, NotStorableError
+from cascade.graph.compiler import BlueprintBuilder
+from cascade.graph.portable import blueprint_to_json
+from cascade.graph.serialize import to_json
+from cascade.spec.errors import (
+    ArgumentError,
+    DependencyMissingError,
+    NotStorableError,
+    SerializationError,
+)
 
 PATHS = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
 
@@ -274,6 +282,14 @@ def test_items_take_the_policies_and_the_joins_of_the_map(use_vm: bool) -> None:
 
 
 @PATHS
+def test_a_retry_takes_an_iterator_of_rows_but_no_row_that_is_one(use_vm: bool) -> None:
+    target = plain.map(x=iter([1, 2]), fold=operator.add, initial=0).with_retry(2)
+    assert cs.run(target, use_vm=use_vm) == 6
+    with pytest.raises(ArgumentError, match="is an iterator, which the first attempt would use up"):
+        cs.run(plain.map(x=iter([iter([1])]), window=2).with_retry(2), use_vm=use_vm)
+
+
+@PATHS
 def test_a_fold_that_fails_fails_the_map(use_vm: bool) -> None:
     @cs.task
     def refuse(so_far, value):
@@ -424,6 +440,13 @@ def test_a_durable_run_refuses_it() -> None:
 @cs.task
 def returns_window():
     return plain.map(x=[1], window=2)
+
+
+def test_it_has_no_json_form() -> None:
+    target = plain.map(x=[1], window=2)
+    for write in (to_json, lambda lazy: blueprint_to_json(BlueprintBuilder().build(lazy))):
+        with pytest.raises(SerializationError, match="the window of its map of 'plain'"):
+            write(target)
 
 
 def test_what_fits_no_window_is_refused_at_the_call() -> None:

@@ -1,7 +1,7 @@
 """Forms for signals, made from annotations; and values that are made from what forms give."""
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import Any, Literal, NotRequired, TypedDict
 
 import pydantic
@@ -41,12 +41,8 @@ class Model(pydantic.BaseModel):
     kind: Literal["a", "b"] = "a"
 
 
-class Tree:
-    pass
-
-
-Tree.__annotations__ = {"left": "Tree"}
-Tree = dataclass(Tree)
+Tree = make_dataclass("Tree", [("left", "Tree")])
+Tree.__module__ = __name__  # where its annotation is looked up
 
 
 @pytest.mark.parametrize(

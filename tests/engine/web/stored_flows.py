@@ -23,7 +23,8 @@ def report():
 
 
 def main(store, cache):
-    import flows_of_pages as flows  # by the name that the store is to have, and not __main__
+    # By the name that the store is to have, and not as __main__.
+    import flows_of_pages as flows  # type: ignore[import-not-found]
 
     for run_id, scale in (("one", 1), ("two", 2), ("bad", -1)):
         with suppress(ValueError):

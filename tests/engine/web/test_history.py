@@ -13,7 +13,7 @@ from cascade.web.model.cache_views import CacheViews
 from cascade.web.model.history import History
 from cascade.web.site import READ_ONLY, Site
 
-calls = []
+calls: list[str] = []
 
 
 @cs.task

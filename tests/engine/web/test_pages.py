@@ -268,7 +268,7 @@ def test_a_signal_is_sent_by_the_form_of_its_class(visit):
     page = seen.go("/agents")
     page.get_by_label("Find runs").fill("letter-1")
     page.get_by_role("button", name="Answer…").click()
-    page.get_by_label("ok").check()
+    page.get_by_role("checkbox", name="ok").click()
     page.get_by_label("copies").fill("two")
     page.get_by_role("button", name="Send").click()
     seen.see("copies must be a whole number, but is 'two'")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import UNSET, App, Group, Parameter
 
 from cascade.command.caches import cache_of, pairs
-from cascade.command.connecting import Connect, RunBroker, plane_of
+from cascade.command.connecting import Connect, RunBroker, loop_factory, plane_of
 from cascade.command.failures import UsageError
 from cascade.command.stores import StoreUrl, opened, signing_key
 from cascade.spec.checks import check_count, check_seconds
@@ -273,7 +273,7 @@ def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags
                 return await engine.run(lazy, params, **flags.options)
 
     with nullcontext() if flags.run_id is None else opened(flags.store) as there:
-        result = run_interruptibly(value())
+        result = run_interruptibly(value(), loop_factory(flags.broker))
     if flags.json:
         show_json(result, f"the value of {target.name}")
     else:

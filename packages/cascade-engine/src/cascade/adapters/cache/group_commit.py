@@ -127,8 +127,8 @@ class GroupCommit:
         """
         with self._writing:
             with self._news:
-                batch, self._next = self._next, Batch()
-                self._last = batch
+                batch = self._last = self._next  # before it is replaced: readers take no lock
+                self._next = Batch()
             if not batch:
                 return
             try:

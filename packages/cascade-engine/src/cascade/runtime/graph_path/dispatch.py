@@ -349,10 +349,16 @@ class Dispatch:
         if self.lanes is not None:
             self.lanes.idle()
 
-    def released(self) -> None:
-        """Go on with items that have waited for a commit. In the loop's thread."""
+    def released(self, pumps: bool = False) -> None:
+        """Go on with items that have waited for a commit. In the loop's thread.
+
+        Args:
+            pumps: Begin those of the loop's lane here, and not in another turn of the loop.
+        """
         if self.workers is not None:
             self.workers.wake()
+        if pumps:
+            self._run.context.copy().run(self._pump)
         if not self.busy:
             self.idle()
 
