@@ -33,6 +33,7 @@ _NEEDS = {
     "contracts": "runtime",
     "differential": "runtime",
     "end_to_end": "observatory",
+    "examples": "runtime",
 }
 
 collect_ignore = [

@@ -188,7 +188,9 @@ def own_errors() -> dict[str, type[Exception]]:
     return {
         name: found
         for name, found in vars(errors).items()
-        if isinstance(found, type) and issubclass(found, errors.CascadeError)
+        if isinstance(found, type)
+        and issubclass(found, errors.CascadeError)
+        and not name.startswith("_")
     }
 
 
