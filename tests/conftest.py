@@ -61,6 +61,13 @@ def dask_cluster() -> Iterator[Any]:
         yield cluster
 
 
+@pytest.fixture(scope="session")
+def ray_cluster() -> int:
+    """The number of CPUs of a Ray cluster that an executor starts."""
+    pytest.importorskip("ray", reason="pip install 'cascade-engine[ray]'")
+    return 2
+
+
 def pytest_collection_finish() -> None:
     """Keep the half million objects made by collecting out of the tests' garbage collections."""
     gc.collect()

@@ -54,7 +54,10 @@ MAKERS: dict[str, Any] = {
 }
 THOROUGH = {"spawn", "loky"}
 #: Name → fixture with what the executor is made of.
-CLUSTERS = {"dask": ("dask_cluster", cs.DaskExecutor)}
+CLUSTERS = {
+    "dask": ("dask_cluster", cs.DaskExecutor),
+    "ray": ("ray_cluster", cs.RayExecutor),
+}
 
 
 def way(kind, use_vm):

@@ -371,7 +371,7 @@ def test_an_unknown_executor_is_refused(cascade):
     outcome = cascade("run", "flows.py:where", "--executor", "dask")
 
     assert outcome.code == 2
-    assert "threads, process or dask://HOST:PORT" in " ".join(outcome.err.split())
+    assert "threads, process, dask://HOST:PORT or ray://HOST:PORT" in " ".join(outcome.err.split())
 
 
 def test_they_may_be_called_on_a_cluster(cascade, dask_cluster):

@@ -18,7 +18,7 @@ Tasks:      task, Task, LazyResult, gather, Router, Param, Env, literal, eq, ne,
 Policies:   Retry, Constraint, Capacities, checkpoint
 Resources:  resource, inject, override_resource
 Running:    run, run_async, Engine, current, emit, Emitted, StreamItem, ProcessExecutor,
-            FuturesExecutor
+            FuturesExecutor, DaskExecutor, RayExecutor
 Looking:    dry_run, visualize, explain, verify, show_progress, History, LineWriter, EventLogger,
             LogContext
 Caches:     LRUCache, ByCode, ByArguments, CachePolicy, FileContent, FileExists, digestible,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cascade.adapters.executors.dask import DaskExecutor as DaskExecutor
     from cascade.adapters.executors.futures import FuturesExecutor as FuturesExecutor
     from cascade.adapters.executors.process import ProcessExecutor as ProcessExecutor
+    from cascade.adapters.executors.ray import RayExecutor as RayExecutor
     from cascade.graph.outline import dry_run as dry_run
     from cascade.graph.references import portable as portable
     from cascade.graph.storable import storable as storable
@@ -124,6 +125,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "adapters.executors.dask": ("DaskExecutor",),
         "adapters.executors.futures": ("FuturesExecutor",),
         "adapters.executors.process": ("ProcessExecutor",),
+        "adapters.executors.ray": ("RayExecutor",),
         "graph.outline": ("dry_run",),
         "graph.references": ("portable",),
         "graph.storable": ("storable",),

@@ -46,7 +46,8 @@ def _executor(_hint: Any, value: str) -> None:
 
     if value != "threads" and not is_name(value):
         raise UsageError(
-            f"--executor takes threads, process or dask://HOST:PORT, but got {value!r}"
+            f"--executor takes threads, process, dask://HOST:PORT or ray://HOST:PORT, "
+            f"but got {value!r}"
         )
 
 
@@ -93,7 +94,7 @@ class Flags:
             env_var="CASCADE_EXECUTOR",
             metavar="NAME",
             help="Where plain functions are called: in threads; in processes on all cores "
-            "(process); or on a cluster (dask://HOST:PORT).",
+            "(process); or on a cluster (dask://HOST:PORT, ray://HOST:PORT).",
             validator=_executor,
         ),
     ] = "threads"

@@ -112,7 +112,9 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         capacities = made.capacities
         elsewhere = elsewhere_of(made)
         if not isinstance(capacities, Capacities):
-            capacities = Capacities({**elsewhere.places, **(capacities or {})})
+            if elsewhere.keeps and (capacities is None or isinstance(capacities, Mapping)):
+                capacities = {**elsewhere.places, **(capacities or {})}
+            capacities = Capacities(capacities)
         self.capacities = capacities
         self._runs = EngineRuns()
         telling = telling_of_constraints(self._bus, self._runs.active)

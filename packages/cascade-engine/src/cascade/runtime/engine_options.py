@@ -83,9 +83,9 @@ class EngineSettings:
             LocalExecutor or a ``concurrent.futures.ThreadPoolExecutor``, which must live as long as
             the runs. By default, and for a number, the engine makes a pool and ends it.
         executor: Makes the calls of plain functions in other processes: ``"process"`` for all
-            cores, ``"dask://host:port"`` for a cluster, which the engine leaves when it is closed;
-            or a ProcessExecutor, DaskExecutor or another TaskExecutor, which must live as long as
-            the runs.
+            cores, ``"dask://host:port"`` or ``"ray://host:port"`` for a cluster, which the engine
+            leaves when it is closed; or a ProcessExecutor, DaskExecutor or another TaskExecutor,
+            which must live as long as the runs.
             Or a LocalExecutor or another pool that lends threads, as an alternative to
             ``threads``.
         solver: Orders nodes that could run at the same time; NativeSolver by default.

@@ -96,7 +96,7 @@ def processes() -> TaskExecutor:
 
 def is_name(executor: str) -> bool:
     """Whether a text names an executor that makes calls of tasks: ``process``, or a URL."""
-    return executor == "process" or executor.startswith("dask://")
+    return executor == "process" or executor.startswith(("dask://", "ray://"))
 
 
 def named(executor: str) -> TaskExecutor:
@@ -109,6 +109,10 @@ def named(executor: str) -> TaskExecutor:
         from cascade.adapters.executors.dask import DaskExecutor
 
         return DaskExecutor(executor)
+    if executor.startswith("ray://"):
+        from cascade.adapters.executors.ray import RayExecutor
+
+        return RayExecutor(executor)
     return processes()
 
 

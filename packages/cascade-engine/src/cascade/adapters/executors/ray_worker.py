@@ -1,0 +1,85 @@
+"""The parts of a RayExecutor that are in the cluster: in its workers, and in an actor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import ray
+
+from cascade.adapters.executors.begun import Begun
+from cascade.adapters.executors.cluster_worker import Answer, BegunElsewhereError, ClusterWorker
+
+_lock = threading.Lock()
+_made: list[ClusterWorker] = []
+
+
+class Registry:
+    """An async actor with the turns of one executor that have begun."""
+
+    def __init__(self) -> None:
+        self._begun = Begun()
+        self._waiting: dict[int, asyncio.Event] = {}
+
+    async def begin(self, turn: int, worker: str) -> str | None:
+        """See ``Begun``."""
+        before = self._begun.begin("", turn, worker)
+        if before is None and turn in self._waiting:
+            self._waiting[turn].set()
+        return before
+
+    async def withdraw(self, turns: list[int]) -> list[int]:
+        """See ``Begun``."""
+        found = self._begun.withdraw("", turns)
+        for turn in found:
+            if turn in self._waiting:
+                self._waiting[turn].set()
+        return found
+
+    async def forget(self, turns: list[int]) -> None:
+        """See ``Begun``."""
+        self._begun.forget("", turns)
+
+    async def wait_for(self, turn: int) -> bool:
+        """Return when a turn has begun; False if it was withdrawn."""
+        event = self._waiting.setdefault(turn, asyncio.Event())
+        turns = self._begun.turns.get("", {})
+        if turn not in turns:
+            await event.wait()
+        self._waiting.pop(turn, None)
+        return bool(self._begun.turns[""].get(turn))
+
+
+def make_turn(
+    registry: Any, packed: bytes, places: Sequence[tuple[int, int]], *values: Any
+) -> tuple[Any, list[Any]]:
+    """Make a turn: the ends of its calls, and the results that stay.
+
+    Args:
+        registry: The actor.
+        packed: The turn.
+        places: For each input, which of ``values`` has it, and its place there.
+        values: The results of other turns.
+    """
+    with _lock:
+        if not _made:
+            _made.append(ClusterWorker())
+    given = [values[of][place] for of, place in places]
+    answer: Answer = _made[0].make(packed, given, partial(_begin, registry), _nothing)
+    return answer.ends, answer.results
+
+
+def _begin(registry: Any, turn: int) -> None:
+    worker = f"{socket.gethostname()}, process {os.getpid()}"
+    before = ray.get(registry.begin.remote(turn, worker))
+    if before is not None:
+        raise BegunElsewhereError("", turn, before)
+
+
+def _nothing(_turn: int) -> None:
+    """The registry tells that a turn has begun."""
