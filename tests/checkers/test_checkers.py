@@ -34,6 +34,10 @@ REFUSED = {
         {"pyright", "pyright + stubs"},
         "the function has no annotation, and calls itself",
     ),
+    ("streams", "return text, stream.handle"): (
+        {*map(str, WAYS)},
+        "a stream has no handle before it begins",
+    ),
     ("surprises", "mixed.append(100)"): ({*map(str, WAYS)}, "a list of lazy values gets an int"),
     ("testing", "return answer"): ({"mypy", "mypy + plugin"}, "items of several types"),
 }
