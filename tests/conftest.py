@@ -6,17 +6,22 @@ And the servers that tests of several folders talk to.
 import gc
 import logging
 import random
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 from tests.services import Mosquitto, Postgres, running_mosquitto, running_postgres
 
 import cascade
+
+if TYPE_CHECKING:
+    from tests.engine.durable.nursery import Nursery
 
 # What each folder needs. A path given on the command line is collected all the same, so that an
 # environment that has lost its own layer fails instead of testing nothing.
@@ -28,6 +33,7 @@ _NEEDS = {
     "contracts": "runtime",
     "differential": "runtime",
     "end_to_end": "observatory",
+    "examples": "runtime",
 }
 
 collect_ignore = [
@@ -41,6 +47,20 @@ settings.register_profile("some", settings(), max_examples=25, deadline=None)
 settings.load_profile("some")
 
 
+@pytest.fixture(scope="session")
+def dask_cluster() -> Iterator[Any]:
+    """A Dask cluster of two worker processes."""
+    distributed = pytest.importorskip("distributed", reason="pip install 'cascade-engine[dask]'")
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        yield cluster
+
+
 def pytest_collection_finish() -> None:
     """Keep the half million objects made by collecting out of the tests' garbage collections."""
     gc.collect()
@@ -50,6 +70,11 @@ def pytest_collection_finish() -> None:
 def pytest_addoption(parser: pytest.Parser) -> None:
     told = "run one test in N of each file, the first at least"
     parser.addoption("--one-in", type=int, default=1, metavar="N", help=told)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if sys.platform == "win32" and item.get_closest_marker("posix") is not None:
+        pytest.skip("it uses processes or signals that Windows does not have")
 
 
 @pytest.hookimpl(trylast=True)  # after markers have deselected others
@@ -132,6 +157,16 @@ def postgres() -> Iterator[Postgres]:
     """A PostgreSQL server that all tests of a process share."""
     with running_postgres() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Nursery]":
+    """Starts processes that have imported the engine already."""
+    from tests.engine.durable.nursery import Nursery
+
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture

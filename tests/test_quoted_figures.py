@@ -12,17 +12,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.pages import ROOT, prose, sections
+from tests.pages import ROOT, prose_of, sections
 
-from cascade.observatory.benchmarks.quotes import renewed
+from cascade.observatory.benchmarks.quotes import IN_CHINESE, renewed
 
 PERFORMANCE = ROOT / "docs" / "performance.md"
+CHINESE = ROOT / "README.zh-CN.md"
 #: The pages that quote figures.
-QUOTING = [ROOT / "README.md", ROOT / "docs" / "limits.md"]
+QUOTING = [ROOT / "README.md", CHINESE, ROOT / "docs" / "limits.md"]
 _NUMBER = r"\d+(?:\.\d+)?"
 _UNIT = r"(?:µs|ms|ns|times|×|%|KiB|MiB)"
 _QUOTED = re.compile(rf"\[({_NUMBER}(?:\sto\s{_NUMBER})?\s{_UNIT})\]\[([\w-]+)\]")
 _TARGET = re.compile(r'^\[([\w-]+)\]: (?:docs/)?performance\.md#([\w-]+) "[^"]+"$', re.MULTILINE)
+
+
+def text_of(page: Path) -> str:
+    """The page, with its quotes in English."""
+    text = page.read_text(encoding="utf-8")
+    if page != CHINESE:
+        return text
+    english = {there: here for here, there in IN_CHINESE.items()}
+    return re.sub(
+        r"\[[^][]*\](?=\[[\w-]+\])",
+        lambda found: re.sub("|".join(english), lambda word: english[word[0]], found[0]),
+        text,
+    )
 
 
 def measured(section: str) -> Iterator[tuple[str, str]]:
@@ -32,9 +46,9 @@ def measured(section: str) -> Iterator[tuple[str, str]]:
         cells = [cell.strip() for cell in line[1:-1].split("|")] if line[:1] == "|" else []
         header = header if cells and header else cells
         for title, cell in zip(header, cells, strict=False):
-            if found := re.fullmatch(rf"({_NUMBER})(?: (\S+))?", cell):
+            if found := re.fullmatch(r"(\d[\d ]*(?:\.\d+)?)(?: ([^\d ]+))?", cell):
                 unit = found[2] or re.split("[/ ]", title)[0]
-                yield found[1], unit.replace("×", "times")
+                yield found[1].replace(" ", ""), unit.replace("×", "times")
 
 
 def rounds_to(exact: str, quoted: str) -> bool:
@@ -44,7 +58,7 @@ def rounds_to(exact: str, quoted: str) -> bool:
 
 @pytest.mark.parametrize("page", QUOTING, ids=lambda page: page.name)
 def test_a_quoted_figure_is_in_the_section_that_it_links_to(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
+    text = text_of(page)
     quotes, anchors = _QUOTED.findall(text), dict(_TARGET.findall(text))
     assert {name for _, name in quotes} == anchors.keys() != set()
     for figure, name in quotes:
@@ -59,14 +73,15 @@ def test_a_quoted_figure_is_in_the_section_that_it_links_to(page: Path) -> None:
 
 @pytest.mark.parametrize("page", QUOTING, ids=lambda page: page.name)
 def test_every_figure_with_a_unit_is_such_a_quote(page: Path) -> None:
-    text = _TARGET.sub("", _QUOTED.sub("", prose(page)))
-    assert re.findall(rf"{_NUMBER}\s{_UNIT}", text) == []
+    text = _TARGET.sub("", _QUOTED.sub("", prose_of(text_of(page))))
+    assert re.findall(rf"{_NUMBER}\s(?:{_UNIT}|倍|微秒|毫秒)", text) == []
 
 
 @pytest.mark.parametrize("page", QUOTING, ids=lambda page: page.name)
 def test_quotes_are_as_the_command_writes_them(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    assert renewed(text, PERFORMANCE.read_text(encoding="utf-8")) == text
+    words = IN_CHINESE if page == CHINESE else {}
+    assert renewed(text, PERFORMANCE.read_text(encoding="utf-8"), words) == text
 
 
 def test_units_stand_in_the_cell_or_at_the_head_of_the_column() -> None:
@@ -76,6 +91,7 @@ def test_units_stand_in_the_cell_or_at_the_head_of_the_column() -> None:
     assert list(measured("| figure | measured |\n|---|--:|\n| wide | 3.35 × |")) == [
         ("3.35", "times")
     ]
+    assert list(measured("| contender | µs/step |\n|---|--:|\n| one | 2 670 |")) == [("2670", "µs")]
 
 
 @pytest.mark.parametrize(

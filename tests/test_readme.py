@@ -1,4 +1,9 @@
-"""README and docs: examples print the output that is shown, links lead to a heading."""
+"""README and docs: examples print the output that is shown, links lead to a heading.
+
+A block ``python from=examples/crawl.py`` shows a part of that program, which has tests of its own:
+it has to stand there word for word, and is not executed on the page. Blocks ``py`` are programs for
+other libraries, and sketches that no program could contain.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +16,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.pages import PAGES, ROOT, prose, sections
+from tests.pages import PAGES, ROOT, name_of, prose, sections
 
 _BLOCK = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_EXCERPT = re.compile(r"^```python from=(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)]+)\)")
 
 
@@ -26,7 +32,7 @@ def _blocks(page: Path) -> list[tuple[str, str, int]]:
     ]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_examples_print_the_output_on_the_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One namespace a page, from top to bottom, as a reader would type it."""
     monkeypatch.chdir(ROOT)  # call sites are shown relative to it
@@ -36,7 +42,7 @@ def test_examples_print_the_output_on_the_page(page: Path, monkeypatch: pytest.M
     printed, typed, file = "", "", str(ROOT / "example.py")
     for language, text, line in _blocks(page):
         if language == "text":
-            assert text == printed, f"{page.name}:{line}"
+            assert text == printed, f"{name_of(page)}:{line}"
             continue
         out = io.StringIO()
         # Blank lines in front, as if the page's examples stood in one file.
@@ -49,6 +55,24 @@ def test_examples_print_the_output_on_the_page(page: Path, monkeypatch: pytest.M
         printed = out.getvalue()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_parts_of_programs_stand_in_these_programs(page: Path) -> None:
+    for path, part in _EXCERPT.findall(page.read_text(encoding="utf-8")):
+        program = (ROOT / path).read_text(encoding="utf-8")
+        assert part in program, f"{name_of(page)} shows other lines than {path} has:\n{part}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_example_of_cascade_is_left_unexecuted(page: Path) -> None:
+    """A misspelt option of a block, or another language, would hide it from the tests."""
+    text = page.read_text(encoding="utf-8")
+    for options, code in re.findall(r"^```(py.*)\n((?:.*\n)*?)```$", text, re.MULTILINE):
+        if options == "py":
+            assert "import cascade" not in code
+        else:
+            assert re.fullmatch(r"python( (raises( \S+)?|setup|from=\S+|\w+\.py))?", options)
+
+
 def test_the_readme_has_an_example_of_each_path_with_its_output() -> None:
     languages = [language for language, _, _ in _blocks(ROOT / "README.md")]
     assert languages.count("python") >= 2
@@ -58,11 +82,31 @@ def test_the_readme_has_an_example_of_each_path_with_its_output() -> None:
     assert any("use_vm=True" in text for _, text, _ in _blocks(ROOT / "README.md"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_readme_in_chinese_has_the_same_examples_commands_links_and_figures() -> None:
+    english, chinese = (
+        (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md")
+    )
+    fenced = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+    assert fenced.findall(chinese) == fenced.findall(english)
+    quotes = re.compile(r"^\[[\w-]+\]: .*$", re.MULTILINE)
+    assert quotes.findall(chinese) == quotes.findall(english)
+    names = re.compile(r"\[(\d[^][]*)\]\[([\w-]+)\]")
+    figures = [
+        [(re.findall(r"[\d.]+", figure), name) for figure, name in names.findall(text)]
+        for text in (english, chinese)
+    ]
+    assert figures[0] == figures[1] != []
+    others = {"README.md", "README.zh-CN.md"}
+    assert {*_LINK.findall(chinese)} - others == {*_LINK.findall(english)} - others
+    assert re.findall(r"^#+ ", chinese, re.MULTILINE) == re.findall(r"^#+ ", english, re.MULTILINE)
+    assert len(english.splitlines()) <= 200
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_to_a_file_and_to_a_heading_in_it(page: Path) -> None:
     for link in _LINK.findall(prose(page)):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
-        assert target.exists(), f"{page.name} links to {link}"
+        assert target.exists(), f"{name_of(page)} links to {link}"
         if anchor:
-            assert anchor in sections(target), f"{page.name} links to {link}"
+            assert anchor in sections(target), f"{name_of(page)} links to {link}"

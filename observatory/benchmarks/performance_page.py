@@ -7,7 +7,7 @@
 
 Reads the files of the suites, or those of the programs behind them, keeps a copy per suite in
 docs/performance/, and writes the page from these copies: no figure on the page is typed by hand.
-Figures that README.md and docs/limits.md quote from it are written anew, too.
+Figures that the READMEs and docs/limits.md quote from it are written anew, too.
 For a suite without new files, the kept copy is used. Files of a quick run are ignored too, unless
 they are named on the command line.
 """
@@ -20,14 +20,18 @@ from pathlib import Path
 from cascade.observatory.benchmarks.findings import Document, read, write
 from cascade.observatory.benchmarks.pages import as_markdown, pictured_in
 from cascade.observatory.benchmarks.program import FOLDER
-from cascade.observatory.benchmarks.quotes import renewed
+from cascade.observatory.benchmarks.quotes import IN_CHINESE, renewed
 from cascade.observatory.benchmarks.suites import SUITES, part_of
 from cascade.observatory.command_line import Parser
 from cascade.observatory.pictures.charts import draw_side_by_side
 
 ROOT = Path(__file__).parents[2]
-#: The pages that quote figures.
-QUOTING = ("README.md", "docs/limits.md")
+#: The pages that quote figures, with the words of a quote in their language.
+QUOTING: dict[str, dict[str, str]] = {
+    "README.md": {},
+    "README.zh-CN.md": IN_CHINESE,
+    "docs/limits.md": {},
+}
 
 
 def given(paths: Sequence[Path]) -> dict[str, Document]:
@@ -89,11 +93,11 @@ def quote_anew(root: Path) -> None:
         ValueError: A page quotes what the figures do not have.
     """
     performance = (root / "docs" / "performance.md").read_text(encoding="utf-8")
-    for name in QUOTING:
+    for name, words in QUOTING.items():
         page = root / name
         text = page.read_text(encoding="utf-8")
         try:
-            page.write_text(renewed(text, performance), encoding="utf-8")
+            page.write_text(renewed(text, performance, words), encoding="utf-8")
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         print(page)

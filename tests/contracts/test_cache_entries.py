@@ -494,38 +494,6 @@ def test_files_that_a_crash_has_left_go_when_they_are_old(entries, tmp_path):
     assert kept(entries, "a") == ["a"]
 
 
-#: Functions of this file for other processes, which would need seconds to import it.
-_COMMON = """
-import os, sys
-from cascade.adapters.cache import sql_entries, value_files
-from cascade.adapters.cache.entries import Entry
-from cascade.adapters.cache.opening import open_entries
-
-def key_of(name):
-    return str(name).encode().ljust(16, b".")
-
-def put(entries, name, body):
-    made = Entry(key_of(name), "flows:f", "c1", "{{}}", None, body, 100.0, 0.5, None)
-    entries.put(made, str)
-    entries.flush()
-
-entries = open_entries({url!r})
-"""
-_CRASHES = """
-def dies(*_args, **_kwargs):
-    os._exit(9)
-
-place = {place!r}
-if place == "before the file has its name":
-    value_files.os.replace = dies
-elif place == "before the entry":
-    type(entries).write = dies
-else:  # in the transaction, after the statement of the entry
-    sql_entries._write_uses = dies
-put(entries, "a", b"x" * 100_000)
-"""
-
-
 @pytest.mark.parametrize(
     ("kind", "place"),
     [
@@ -536,40 +504,25 @@ put(entries, "a", b"x" * 100_000)
     ],
     indirect=["kind"],
 )
-def test_a_crash_in_a_write_leaves_no_entry(url, entries, place):
-    code = (_COMMON + _CRASHES).format(url=url, place=place)
-    done = subprocess.run([sys.executable, "-c", code], check=False)
+def test_a_crash_in_a_write_leaves_no_entry(url, entries, place, nursery):
+    child = nursery.start("tests.cache_processes", "crash", url, place, env={})
 
-    assert done.returncode == 9
+    assert child.wait() == 9, child.errors()
     assert entries.get(key_of("a"), 1.0) is None
     assert entries.stats() == []
     put(entries, "a", body=b"x" * 100_000)
     assert kept(entries, "a") == ["a"]
 
 
-_WRITES = """
-sys.stdin.readline()
-for number in range(20):
-    body = b"%d" % number * (1 + 80_000 * (number % 2))
-    put(entries, number, body)
-    found = entries.get(key_of(number), 1.0)
-    assert found is None or found[0] == body, (number, found)
-    if number % 10 == 9:
-        entries.evict(500_000)
-entries.close()
-"""
-
-
 @in_databases
-def test_processes_that_write_and_evict_at_once_corrupt_nothing(url, entries):
-    code = (_COMMON + _WRITES).format(url=url)
-    workers = [
-        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) for _ in range(2)
+def test_processes_that_write_and_evict_at_once_corrupt_nothing(url, entries, tmp_path, nursery):
+    begin = tmp_path / "begin"
+    children = [
+        nursery.start("tests.cache_processes", "writes", url, str(begin), env={}) for _ in range(2)
     ]
-    for worker in workers:
-        worker.communicate(b"\n", timeout=50)
+    begin.touch()
 
-    assert [worker.returncode for worker in workers] == [0, 0]
+    assert [child.wait() for child in children] == [0, 0], [c.errors() for c in children]
     for number in range(20):
         found = entries.get(key_of(number), 1.0)
         assert found is None or found[0] == b"%d" % number * (1 + 80_000 * (number % 2))

@@ -96,7 +96,7 @@ def test_revisions_come_one_after_the_other(limits, another):
     times = []
 
     def revision(body, now):
-        times.append(now)
+        times.append(now())
         return one_more(body, now)
 
     def count(number):
@@ -109,6 +109,39 @@ def test_revisions_come_one_after_the_other(limits, another):
     assert times == sorted(times)
     assert len(times) == 80
     assert limits.read("a")[1] >= times[-1]
+
+
+def test_a_revision_is_made_of_what_others_have_written_meanwhile(limits, another):
+    """Also by a process that has long been alone, and guesses what the document is."""
+    seen = []
+
+    def revision(body, _now):
+        seen.append(body)
+        return one_more(body, _now)
+
+    for _ in range(4):
+        limits.revise("a", revision)
+    another.revise("a", one_more)
+    limits.revise("a", revision)
+    assert seen[-1] == b"5"
+    another.revise("a", lambda *_: None)
+    for _ in range(3):
+        limits.revise("a", revision)
+    another.revise("a", one_more)
+    limits.revise("a", lambda body, _now: seen.append(body))
+    assert seen[-1] == b"10"
+    assert limits.read("a")[0] == b"10"
+
+
+def test_the_refusal_of_a_revision_is_about_what_others_have_written(limits, another):
+    def refuse(body, _now):
+        raise KeyError(body)
+
+    for _ in range(3):
+        limits.revise("a", one_more)
+    another.revise("a", one_more)
+    with pytest.raises(KeyError, match="4"):
+        limits.revise("a", refuse)
 
 
 @pytest.mark.thorough
@@ -163,20 +196,26 @@ def test_a_store_tells_other_processes_of_news(limits, another):
 
 
 @pytest.mark.parametrize("kind", ["postgres"], indirect=True)
-def test_what_has_to_last_waits_for_the_disk_of_the_server(limits, monkeypatch):
-    psycopg, found = pytest.importorskip("psycopg"), []
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_what_has_to_last_waits_for_the_disk_of_the_server(is_alone, limits, another, monkeypatch):
+    """And nothing else does; a process that is alone writes in another way."""
+    psycopg, statements = pytest.importorskip("psycopg"), []
     execute = psycopg.Connection.execute
 
     def watched(connection, statement, *args, **options):
-        cursor = execute(connection, statement, *args, **options)
-        if str(statement).startswith("UPDATE"):
-            found.append(execute(connection, "SHOW synchronous_commit").fetchone()[0])
-        return cursor
+        statements.append(statement)
+        return execute(connection, statement, *args, **options)
 
+    for _ in range(3):
+        limits.revise("a", one_more)
     monkeypatch.setattr(psycopg.Connection, "execute", watched)
-    for lasting in (True, False, True):
+    for lasting in (True, False):
+        if not is_alone:
+            another.revise("a", one_more)
+        statements.clear()
         limits.revise("a", lambda *_, lasting=lasting: Revised(b"1", lasting=lasting))
-    assert found == ["on", "off", "on"]
+        assert any("synchronous_commit" in each for each in statements) is not lasting
+        assert ("COMMIT" in statements) is not is_alone
 
 
 def test_closed_limits_are_refused(limits, kind):

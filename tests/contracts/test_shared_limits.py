@@ -445,6 +445,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.posix
 @in_sqlite
 def test_a_process_that_was_stopped_begins_nothing_on_what_others_have_got(url):
     """Its call under way goes on; the next one waits until the others have returned all."""

@@ -12,6 +12,7 @@ together what ruling M13 allows an engine to do. A run with ``fail_fast=False`` 
 import asyncio
 import contextvars
 import dataclasses
+import functools
 import gc
 import inspect
 import itertools
@@ -261,8 +262,16 @@ class Task:
         return_exceptions: bool = False,
         skipped: Any = _REQUIRED,
         catch: Any = None,
+        window: int | None = None,
+        fold: Any = None,
+        initial: Any = _REQUIRED,
         **columns: Any,
     ) -> Lazy:
+        if window is not None or fold is not None:  # M29
+            windowed = self.map(
+                return_exceptions=return_exceptions, skipped=skipped, catch=catch, **columns
+            )
+            return windowed if fold is None else _folded(windowed, fold, initial)
         shared = {n: v for n, v in columns.items() if isinstance(v, (Literal, Inject))}
         lists = {n: _column(v) for n, v in columns.items() if n not in shared}
         if not lists:
@@ -301,6 +310,25 @@ def task(
     declared = retry or 1, cache, capacities or {}
     make = lambda function: Task(function, name or function.__name__, nout, declared)  # noqa: E731
     return make(func) if func else make
+
+
+def _folded(values: Lazy, fold: Any, initial: Any) -> Lazy:  # M29
+    """The fold of the values of a map: nested calls of a task, or a function's value."""
+    first = [] if initial is _REQUIRED else [initial]
+
+    def step(_run: Naive, given: list[Any], _causes: Causes) -> Any:
+        items, *begun = given
+        left = [*begun, *items]
+        if not left:
+            raise ArgumentError("nothing to fold")
+        if not isinstance(fold, Task):
+            return functools.reduce(fold, left)
+        so_far: Any = Literal(left[0])
+        for value in left[1:]:
+            so_far = fold(so_far, Literal(value))
+        return so_far if isinstance(so_far, Lazy) else so_far.value
+
+    return Derived("fold", [values, *first], step, hidden=[fold])
 
 
 def _is_one_of(error: Exception, kinds: Any) -> bool:

@@ -692,6 +692,66 @@ def _(g: Ground) -> Any:
     return row.map(n=numbers(4))
 
 
+@case("M29: the values of a map with a window are those of one without")
+def _(g: Ground) -> Any:
+    return [task.map(value=range(9), window=3) for task in (g.same, g.asame)]
+
+
+@case("M29: a window reads iterators, also those that tasks return, and lazy items")
+def _(g: Ground) -> Any:
+    lazily = g.task(lambda: iter([1, 2, 3]), "lazily")
+    return g.pair(g.asame.map(value=lazily(), window=2), g.same.map(value=[g.same(1), 2], window=1))
+
+
+@case("M29: a fold takes the values in the order of the items, whichever is there first")
+def _(g: Ground) -> Any:
+    late = g.task(lambda n: n, "late", turns=3)
+    item = g.task(lambda n: late(n) if n % 3 == 0 else n, "item")
+    join = g.task(lambda so_far, value: [*so_far, value], "join")
+    folds = (join, lambda so_far, value: [*so_far, value])
+    return [item.map(n=range(9), window=4, fold=fold, initial=[]) for fold in folds]
+
+
+@case("M29: a fold begins with its first value, or with a lazy one")
+def _(g: Ground) -> Any:
+    add = g.task(lambda so_far, value: so_far + value, "add", turns=1)
+    return [
+        g.asame.map(value=[1, 2, 3], fold=add),
+        g.same.map(value=[1, 2, 3], fold=add, initial=g.same(10)),
+        g.same.map(value=[7], fold=add),
+        g.same.map(value=[], fold=add, initial=0),
+    ]
+
+
+@case("M29: a fold without items and without a value to begin with is an error")
+def _(g: Ground) -> Any:
+    return g.same(g.same.map(value=[], fold=lambda so_far, value: so_far))
+
+
+@case("M29: the options of a map are for its items, with a window too")
+def _(g: Ground) -> Any:
+    divide = g.task(lambda n: 1 // n, "divide")
+    return [
+        g.flaky(lambda n: n, 1).map(n=[2, 1], window=2).with_retry(2),
+        g.same.map(value=[1, 2], window=2, skipped="none"),
+        divide.map(n=[1, 0, 1], window=1, catch=(ZeroDivisionError, "zero")),
+        divide.map(n=[1, 0, 1], window=2, return_exceptions=True),
+    ]
+
+
+@case("M29: maps with windows in items of maps with windows")
+def _(g: Ground) -> Any:
+    row = g.task(lambda n: g.asame.map(value=range(n), window=2), "row")
+    return row.map(n=range(4), window=2)
+
+
+@case("M29, M14: a task that is a fold may return what its code mentions")
+def _(g: Ground) -> Any:
+    shared = g.same("shared")
+    pick = g.task(lambda so_far, value: shared if value else so_far, "pick")
+    return g.pair(g.same.map(value=[0, 1, 1], window=2, fold=pick, initial="none"), shared)
+
+
 @case("R8: empty maps, of plain and of lazy lists")
 def _(g: Ground) -> Any:
     return g.pair(g.same.map(value=[]), g.pair.map(a=g.same([]), b=()))

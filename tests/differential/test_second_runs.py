@@ -21,7 +21,7 @@ from tests.differential.strategies import Profile, programs
 import cascade as cs
 
 _THOROUGH = settings.get_current_profile_name() == "thorough"
-_COUNT = settings().max_examples if _THOROUGH else 12
+_COUNT = settings().max_examples if _THOROUGH else 4
 examples = settings(
     settings() if _THOROUGH else settings(derandomize=True, database=None),
     deadline=None,

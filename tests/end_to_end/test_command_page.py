@@ -55,6 +55,6 @@ def test_the_page_shows_every_command():
     # Those for engines that run need a broker; tests/end_to_end/test_control_plane.py runs them.
     remotes = TEXT.partition("## Engines that run\n")[2]
     remote = {name for name in COMMANDS if f"| `cascade {name}" in remotes}
-    assert remote == {"status", "watch", "pause", "resume", "limit"}
+    assert remote == {"status", "watch", "pause", "resume", "limit", "web"}
     assert set(COMMANDS) - remote <= shown
     assert all(f"## `cascade {name}`" in TEXT for name in set(COMMANDS) - remote)

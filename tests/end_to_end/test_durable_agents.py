@@ -1,7 +1,6 @@
 """The second demo: three agents that are killed half-way, and end right."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -28,7 +27,7 @@ def test_agents_that_were_killed_end_right_when_they_are_started_again(tmp_path)
         for line in agents.stdout:
             printed.append(line)
             if "part 3" in line:  # half-way
-                os.kill(agents.pid, signal.SIGKILL)
+                agents.kill()
                 break
         printed += agents.stdout
     approved = subprocess.run(

@@ -126,7 +126,7 @@ def test_at_first_all_is_computed(load, cache):
     told = cs.explain_cache(load().report(), cache=cache)
 
     assert str(told) == (
-        "load     computed     it was never computed, or its value was removed\n"
+        "load     computed     the cache has no value of this task\n"
         "clean    computed     it needs the value of 'load', which is computed\n"
         "total    computed     it needs the value of 'clean', which is computed\n"
         "publish  no cache     it is called in each run\n"
@@ -244,7 +244,8 @@ def test_nodes_that_are_alike_are_told_together(load, cache):
     told = cs.explain_cache([flow.load(n) for n in range(5)], cache=cache)
 
     assert str(told) == (
-        "load  3 × hit       computed 0 µs ago\nload  2 × computed  its argument 'n' changed"
+        "load  3 ×  hit       computed 0 µs ago\n"
+        "load  2 ×  computed  its argument 'n' changed, such as 3"
     )
 
 

@@ -410,10 +410,15 @@ def _set_cell(function: Any, value: object) -> None:
     function.__closure__[0].cell_contents = value
 
 
+@pytest.fixture(scope="module")
+def before():
+    """The keys before an edit."""
+    return keys({"edited_helpers": HELPERS, "edited_flow": FLOW})
+
+
 @pytest.mark.parametrize("edit", EDITS, ids=[edit.name for edit in EDITS])
-def test_an_edit_changes_the_keys_of_the_tasks_that_depend_on_it(edit):
+def test_an_edit_changes_the_keys_of_the_tasks_that_depend_on_it(edit, before):
     sources = {"edited_helpers": HELPERS, "edited_flow": FLOW}
-    before = keys(sources)
     if edit.file:
         assert sources[edit.file].count(edit.old) >= 1, "the edit has nothing to change"
         text = sources[edit.file].replace(edit.old, edit.new, 1)

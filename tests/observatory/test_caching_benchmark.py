@@ -33,6 +33,14 @@ def test_it_measures_hits_and_misses_and_an_unchanged_graph(report):
     assert names == {
         "hit": {caching.RUN, caching.CACHE, caching.GRAPH},
         "miss": {caching.RUN, caching.CACHE, caching.GRAPH},
+        "nodes": {
+            caching.PLAIN,
+            "pure, no cache",
+            "cache switched off",
+            "LRUCache, hit",
+            "ByCode, unchanged",
+            "ByCode, computed",
+        },
         "unchanged": {"ByCode, unchanged", "no cache"},
     }
     assert "a run of 50 nodes, unchanged" in printed

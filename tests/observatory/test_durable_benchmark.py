@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+from argparse import Namespace
+from contextlib import ExitStack, nullcontext
 
 import pytest
+from rich.console import Console
 from tests.in_process import call
 
-from cascade.observatory.benchmarks import durable, durable_peers, program
+from cascade.observatory.benchmarks import durable, durable_peers, postgres, program
 from cascade.observatory.benchmarks.pages import charts_in, write_page
 from cascade.observatory.benchmarks.suites import SUITES, part_of
 from cascade.runtime.engine import Engine
@@ -22,16 +25,21 @@ def report(tmp_path_factory):
         patch.setattr(program, "_CALLS", 1_000)
         # Their own test counts with them; here they would take seconds.
         patch.setattr(durable, "installed_savers", lambda: ([], []))
+        patch.setattr(durable, "installed_dbos", lambda: ([], []))
+        patch.setattr(postgres, "running", lambda: nullcontext("memory:"))
+        patch.setattr(postgres, "is_installed", lambda: True)
         done = call(lambda words: durable.PROGRAM.run(write_page, words), *options, cwd=folder)
     return json.loads(path.read_text(encoding="utf-8")), done.stdout
 
 
 def test_it_measures_every_store(report):
     written, printed = report
-    assert set(written["measurements"]) == {"wide", "steps", "agents", "loop"}
-    for one in written["measurements"].values():
+    in_postgres = {"steps, PostgreSQL", "agents, PostgreSQL"}
+    assert set(written["measurements"]) == {"wide", "steps", "agents", "loop"} | in_postgres
+    for title, one in written["measurements"].items():
         names = {contender["name"] for contender in one["contenders"]}
-        assert {durable.NOT_KEPT, *durable.STORES} <= names
+        stores = [durable.POSTGRES] if title.endswith(durable.POSTGRES) else durable.STORES
+        assert {durable.NOT_KEPT, *stores} <= names
     assert all(one["figure"] in printed for one in written["targets"])
 
 
@@ -59,6 +67,23 @@ def test_each_run_is_a_new_one(monkeypatch):
         assert systems.gathered(durable.NOT_KEPT, agents=2, steps=2)() == 4
     assert len(set(ids[:3])) == 3
     assert ids[3:] == [None, None]
+
+
+def test_a_server_is_started_for_the_measurement():
+    if not postgres.is_installed():
+        pytest.skip("needs PostgreSQL and psycopg")
+    with postgres.running() as url, ExitStack() as stack:
+        systems = durable._Systems(stack, {durable.POSTGRES: (url, "sync")})
+        assert systems.gathered(durable.POSTGRES, agents=3, steps=2)() == 6
+        assert systems.commits[durable.POSTGRES] > 0
+
+
+def test_without_a_server_nothing_is_measured_there(monkeypatch, capsys):
+    monkeypatch.setattr(postgres, "is_installed", lambda: False)
+    bench = program.Bench(Namespace(max=10, rounds=1, quick=True), Console(), 1)
+    durable.in_postgres(bench)
+    assert not bench.found.measurements
+    assert "not installed: PostgreSQL" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", [durable_peers.Dbos, durable_peers.LangGraphSaver])

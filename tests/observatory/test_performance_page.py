@@ -179,7 +179,7 @@ def written(script, documents, tmp_path):
     for suite in SUITES:
         kept = folder / f"{suite.document}.json"
         kept.write_text(json.dumps(documents[suite.name]), encoding="utf-8")
-    for page in ("README.md", "docs/limits.md"):
+    for page in script["QUOTING"]:
         (tmp_path / page).write_text((ROOT / page).read_text("utf-8"), encoding="utf-8")
 
     def write(*figures):

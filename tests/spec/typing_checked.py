@@ -144,6 +144,8 @@ def a_map_is_a_lazy_list() -> None:
     whole: LazyResult[list[int]] = add.map(a=[1, 2])
     assert_type(fetch.map(url=whole), MappedLazyResult[bytes])
     add.map([1, 2])  # type: ignore[call-overload]
+    assert_type(add.map(a=[1, 2], window=3), MappedLazyResult[int])
+    assert_type(add.map(a=[1, 2], fold=add, initial=0), LazyResult[int])
 
 
 def policies_keep_the_type() -> None:

@@ -259,6 +259,7 @@ def test_a_call_whose_process_ends_is_a_failed_attempt(run, path):
     assert run(tasks.add(1)) == 2
 
 
+@pytest.mark.posix
 def test_a_kill_is_named(run, path):
     with pytest.raises(WorkerLostError, match="killed by SIGKILL; was the system out of memory"):
         run(tasks.dies_at(1, 1, path))
@@ -299,7 +300,7 @@ def test_random_kills_never_make_a_call_twice(pool, path, seed):
         while not ends.wait(chance.random() * 0.2):
             for pid in chance.sample(pool.pids, min(1, len(pool.pids))):
                 try:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, tasks.KILL)
                 except ProcessLookupError:
                     continue
 
@@ -326,7 +327,7 @@ def test_random_kills_never_make_a_call_twice(pool, path, seed):
 def test_a_process_that_is_killed_while_it_is_idle_costs_nothing(run, pool):
     run(tasks.add(1))
     for pid in pool.pids:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, tasks.KILL)
         tasks.wait_until(lambda pid=pid: not is_running(pid))
     assert run([tasks.add(n) for n in range(4)]) == [1, 2, 3, 4]
 
@@ -497,6 +498,7 @@ def test_nothing_is_left_of_a_driver_that_is_killed(tmp_path, path, temporary):
     process.stderr.close()
 
 
+@pytest.mark.posix
 def test_ctrl_c_is_for_the_driver_only(tmp_path, path, temporary):
     process = in_process(script(tmp_path, LONG), path, 0.5, temporary=temporary)
     tasks.wait_until(lambda: len(tasks.lines(path)) == 2)

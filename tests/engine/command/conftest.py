@@ -33,7 +33,10 @@ def cascade(capsys, monkeypatch):
         return Outcome(code, *capsys.readouterr())
 
     yield call
-    kept = {"cascade", "cyclopts", "rich", *sys.stdlib_module_names}
     for name in set(sys.modules) - before:
-        if name.partition(".")[0] not in kept:
+        file = getattr(sys.modules[name], "__file__", None)
+        # Libraries stay: the others hold objects of theirs.
+        if file and not (
+            name.startswith("cascade.") or file.startswith((sys.prefix, sys.base_prefix))
+        ):
             del sys.modules[name]

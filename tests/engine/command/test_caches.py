@@ -89,7 +89,7 @@ def test_what_is_no_hit_is_explained(cascade, flow, url):
     missed = cascade("cache", "why", flow, "--cache", url)
     assert missed.code == 1
     assert missed.out == (
-        "load   computed  it was never computed, or its value was removed\n"
+        "load   computed  the cache has no value of this task\n"
         "total  computed  it needs the value of 'load', which is computed\n"
     )
     cascade("run", flow, "--cache", url)
@@ -97,7 +97,7 @@ def test_what_is_no_hit_is_explained(cascade, flow, url):
     hit = cascade("cache", "why", flow, "--cache", url)
     assert (hit.code, hit.out) == (0, f"all of {flow} is known\n")
     one = cascade("cache", "why", flow, "load", "--param", "n=5", "--cache", url)
-    assert (one.code, one.out) == (1, "load  computed  its argument 'n' changed\n")
+    assert (one.code, one.out) == (1, "load  computed  its argument 'n' changed: 5\n")
     unknown = cascade("cache", "why", flow, "lod", "--cache", url)
     assert unknown.code == 2
     assert "calls no task 'lod' (did you mean 'load'?)" in unknown.err

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 from tests.engine.durable import tasks
-from tests.engine.durable.nursery import Nursery
 
 from cascade.adapters.stores import open_store
 from cascade.spec.run_store import RunStore
@@ -23,11 +22,3 @@ def store() -> Iterator[RunStore]:
     store = open_store("memory:")
     yield store
     store.close()
-
-
-@pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Starts processes."""
-    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
-    yield nursery
-    nursery.close()

@@ -20,7 +20,10 @@ from typing import Any
 from tests.engine.durable.notes import ROOT
 
 #: What forks can run: the function ``program`` of one of these modules.
-_MODULES = tuple(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "payments"))
+_MODULES = (
+    *(f"tests.engine.durable.{name}" for name in ("drawing", "flows", "payments")),
+    "tests.cache_processes",
+)
 #: Modules that programs import when they need them.
 _ALSO = ("tests.engine.durable.kill_points", "cascade.runtime.durable.serving")
 
@@ -47,12 +50,20 @@ class Child:
     def communicate(self) -> tuple[str, str]:
         """Its output and its errors, when it has ended."""
         self.wait()
-        return self._output.with_suffix(".out").read_text(), self.errors()
+        return self._written(".out"), self.errors()
+
+    def output(self) -> str:
+        """What it has printed so far."""
+        file = self._output.with_suffix(".out")
+        return file.read_text() if file.exists() else ""
 
     def errors(self) -> str:
-        """What it has written to stderr so far."""
-        file = self._output.with_suffix(".err")
-        return file.read_text() if file.exists() else ""
+        """Its errors so far."""
+        return self._written(".err")
+
+    def _written(self, suffix: str) -> str:
+        file = self._output.with_suffix(suffix)
+        return file.read_text() if file.exists() else ""  # it was killed before it opened one
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

@@ -11,6 +11,7 @@ from tests.engine.durable.tasks import add, calls, double, fails, fragile
 import cascade as cs
 from cascade.adapters.stores import open_store
 from cascade.spec.errors import (
+    ArgumentError,
     LeaseLostError,
     RunConflictError,
     RunLeasedError,
@@ -70,6 +71,27 @@ async def test_a_second_run_with_the_same_id_gives_the_stored_value(store):
         second = await engine.run(add(double(2), 1), run_id="order-17")
     assert first == second == 5
     assert calls == {"add": 1, "double": 1}
+
+
+async def test_runs_that_begin_at_once_are_created_together(store):
+    batches, create = [], store.create
+
+    def counting(runs, **options):
+        batches.append(len(runs))
+        return create(runs, **options)
+
+    store.create = counting
+    async with cs.Engine(store=store) as engine:
+        runs = [engine.run(add(n, 1), run_id=f"run {n}") for n in range(250)]
+        again = [engine.run(add(n, 1), run_id=f"run {n}") for n in range(3)]
+        wrong = [engine.run(add(1, 1), run_id=name) for name in ("\n", "x" * 501)]
+        values = await asyncio.gather(*runs, *again, *wrong, return_exceptions=True)
+    assert values[:250] == [*range(1, 251)]
+    for n, value in enumerate(values[250:253]):  # it has ended, or is under way
+        assert value == n + 1 or isinstance(value, RunLeasedError)
+    assert [type(value) for value in values[253:]] == [ArgumentError, ArgumentError]
+    assert max(batches) == 100
+    assert calls["add"] == 250
 
 
 async def test_a_run_without_an_id_is_not_kept(store):

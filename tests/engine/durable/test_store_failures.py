@@ -87,6 +87,7 @@ async def test_a_run_that_cannot_be_loaded_is_tried_less_and_less_often() -> Non
         return super(Failing, store).commit(batch, seconds=0)
 
     store.commit = commit  # type: ignore[method-assign]
+    cs.enqueue(store, add(1, 2), run_id="one")
     async with cs.Engine(store=store) as engine:
         for _ in range(8):
             store.failures["load"] = 1
@@ -100,6 +101,7 @@ async def test_a_run_that_cannot_be_loaded_is_tried_less_and_less_often() -> Non
 async def test_a_run_that_its_store_has_interrupted_can_be_run_again_at_once(method: str) -> None:
     """By any engine of the process; another process waits for the end of the lease."""
     store = Failing(transient=False)
+    cs.enqueue(store, add(1, 2), run_id="one")
     store.failures[method] = 2
     async with cs.Engine(store=store) as engine:
         with pytest.raises(StoreError, match="away"):

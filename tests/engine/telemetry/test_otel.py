@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import cascade as cs
+from cascade.runtime.telemetry.otel import OpenTelemetry
 
 pytest.importorskip("opentelemetry.sdk", reason="needs opentelemetry-sdk: pip install it")
 
@@ -36,8 +37,8 @@ class Telemetry:
         self.meters = MeterProvider([self._reader], shutdown_on_exit=False)
         self.tracer = self.tracers.get_tracer("tests")
 
-    def options(self, **more: Any) -> cs.OpenTelemetry:
-        return cs.OpenTelemetry(tracer_provider=self.tracers, meter_provider=self.meters, **more)
+    def options(self, **more: Any) -> OpenTelemetry:
+        return OpenTelemetry(tracer_provider=self.tracers, meter_provider=self.meters, **more)
 
     @property
     def spans(self) -> list[Any]:
@@ -380,7 +381,7 @@ def test_the_middlewares_of_the_user_are_inside_of_the_attempt(telemetry: Teleme
 
 
 def test_other_values_of_the_option_are_refused() -> None:
-    with pytest.raises(cs.errors.ArgumentError, match=r"otel= takes True or a cs.OpenTelemetry"):
+    with pytest.raises(cs.errors.ArgumentError, match=r"otel= takes True or an OpenTelemetry"):
         cs.Engine(otel="yes")  # type: ignore[arg-type]
 
 

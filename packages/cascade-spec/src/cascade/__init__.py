@@ -17,9 +17,10 @@ A call of a task runs nothing. It gives a lazy value, a node of a graph. ``cs.ru
 Tasks:      task, Task, LazyResult, gather, Router, Param, Env, literal, eq, ne, not_, TailCall
 Policies:   Retry, Constraint, Capacities, checkpoint
 Resources:  resource, inject, override_resource
-Running:    run, run_async, Engine, current, ProcessExecutor, FuturesExecutor
+Running:    run, run_async, Engine, current, emit, Emitted, StreamItem, ProcessExecutor,
+            FuturesExecutor
 Looking:    dry_run, visualize, explain, verify, show_progress, History, LineWriter, EventLogger,
-            LogContext, OpenTelemetry
+            LogContext
 Caches:     LRUCache, ByCode, ByArguments, CachePolicy, FileContent, FileExists, digestible,
             explain_cache
 Durable:    enqueue, enqueue_async, schedule, signal, wait_for, sleep, transaction,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from cascade.adapters.cache.explaining import explain_cache as explain_cache
     from cascade.adapters.cache.files import FileExists as FileExists
     from cascade.adapters.cache.lru import LRUCache as LRUCache
+    from cascade.adapters.executors.dask import DaskExecutor as DaskExecutor
     from cascade.adapters.executors.futures import FuturesExecutor as FuturesExecutor
     from cascade.adapters.executors.process import ProcessExecutor as ProcessExecutor
     from cascade.graph.outline import dry_run as dry_run
@@ -54,6 +56,9 @@ if TYPE_CHECKING:
     from cascade.runtime.durable.enqueuing import enqueue_async as enqueue_async
     from cascade.runtime.durable.schedules import schedule as schedule
     from cascade.runtime.durable.signals import signal as signal
+    from cascade.runtime.emitting import Emitted as Emitted
+    from cascade.runtime.emitting import StreamItem as StreamItem
+    from cascade.runtime.emitting import emit as emit
     from cascade.runtime.engine import Engine as Engine
     from cascade.runtime.limits.capacities import Capacities as Capacities
     from cascade.runtime.limits.rules import Constraint as Constraint
@@ -64,7 +69,6 @@ if TYPE_CHECKING:
     from cascade.runtime.telemetry.history import History as History
     from cascade.runtime.telemetry.lines import LineWriter as LineWriter
     from cascade.runtime.telemetry.logs import EventLogger as EventLogger
-    from cascade.runtime.telemetry.otel import OpenTelemetry as OpenTelemetry
     from cascade.runtime.telemetry.progress import show_progress as show_progress
     from cascade.runtime.vm.verifier import verify as verify
     from cascade.spec import errors as errors
@@ -117,6 +121,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "adapters.cache.explaining": ("explain_cache",),
         "adapters.cache.files": ("FileExists",),
         "adapters.cache.lru": ("LRUCache",),
+        "adapters.executors.dask": ("DaskExecutor",),
         "adapters.executors.futures": ("FuturesExecutor",),
         "adapters.executors.process": ("ProcessExecutor",),
         "graph.outline": ("dry_run",),
@@ -129,6 +134,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "runtime.durable.enqueuing": ("enqueue", "enqueue_async"),
         "runtime.durable.schedules": ("schedule",),
         "runtime.durable.signals": ("signal",),
+        "runtime.emitting": ("Emitted", "StreamItem", "emit"),
         "runtime.engine": ("Engine",),
         "runtime.telemetry.history": ("History",),
         "runtime.limits.capacities": ("Capacities",),
@@ -137,7 +143,6 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "runtime.runners": ("run", "run_async"),
         "runtime.telemetry.lines": ("LineWriter",),
         "runtime.telemetry.logs": ("EventLogger",),
-        "runtime.telemetry.otel": ("OpenTelemetry",),
         "runtime.telemetry.progress": ("show_progress",),
         "runtime.loops.tiers": ("explain",),
         "runtime.vm.verifier": ("verify",),

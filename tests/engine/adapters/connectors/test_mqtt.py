@@ -205,6 +205,27 @@ async def test_a_host_that_cannot_be_is_an_error_of_connect():
         await connector.connect()
 
 
+class LoopOfWindows(asyncio.SelectorEventLoop):
+    """As the default one there, it has no readers."""
+
+    add_reader = asyncio.AbstractEventLoop.add_reader
+
+
+def test_an_event_loop_that_cannot_watch_sockets_is_named_with_one_that_can():
+    async def main():
+        await MqttConnector(MqttSettings(url="mqtt://broker")).connect()
+
+    runner, refused = asyncio.Runner(loop_factory=LoopOfWindows), cs.errors.ConnectorError
+    with runner, pytest.raises(refused) as caught:
+        runner.run(main())
+    assert str(caught.value) == (
+        "MqttConnector needs an event loop that watches sockets, which LoopOfWindows, the default "
+        "of Windows, does not\n"
+        "    right:  with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:\n"
+        "                runner.run(main())"
+    )
+
+
 def test_pauses_between_attempts_double_up_to_a_bound_and_are_not_all_alike(monkeypatch):
     attempts, enough = [], asyncio.Event()
 

@@ -310,6 +310,7 @@ store.commit(batch, seconds=1)
 """
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("steps", [3, 150, 450])
 def test_a_batch_is_nothing_when_the_process_is_killed_in_it(path, steps):
     store = SQLiteStore(path)
@@ -347,6 +348,8 @@ def test_a_database_that_may_not_grow_is_an_error_too(store):
 @pytest.fixture
 def unprivileged():
     """A folder that a user without privileges owns, who then is the user of this process."""
+    if sys.platform == "win32":
+        pytest.skip("Windows has no such users")
     folder = tempfile.mkdtemp(prefix="cascade-store-")
     root = os.geteuid() == 0
     if root:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -83,6 +84,8 @@ def _start_of(pid: int) -> str | None:
 
 
 def _exists(pid: int) -> bool:
+    if sys.platform == "win32":
+        return True  # nobody knows: there, ``os.kill`` sends Ctrl-C, or ends the process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

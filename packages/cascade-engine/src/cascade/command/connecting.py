@@ -13,6 +13,7 @@ from cascade.command.failures import UsageError
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
+    from cascade.command.remote import LoopFactory
     from cascade.runtime.engine import Engine
 
 Connect = Annotated[
@@ -25,6 +26,14 @@ Connect = Annotated[
     ),
 ]
 RunBroker = Annotated[str | None, Parameter(metavar="URL", help="The same, over this broker.")]
+
+
+def loop_factory(broker: str | None) -> LoopFactory | None:
+    """What makes the event loop of an engine that is connected; None for the system's own loop."""
+    from cascade.command.remote import watching_loop
+
+    # Not in each case: on Windows such a loop has no subprocesses, which tasks may need.
+    return watching_loop() if broker or os.environ.get("CASCADE_MQTT_URL") else None
 
 
 def plane_of(

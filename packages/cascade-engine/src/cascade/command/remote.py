@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from time import monotonic, time
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 from cyclopts import Parameter
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from cascade.spec.protocols import Connector
 
 T = TypeVar("T")
+LoopFactory: TypeAlias = Callable[[], asyncio.AbstractEventLoop]
 
 Broker = Annotated[
     str | None,
@@ -244,4 +246,11 @@ async def in_step(connector: Connector, prefix: str, patience: float) -> None:
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
     """The result of a coroutine; Ctrl-C cancels it."""
-    return asyncio.run(work)
+    from cascade.runtime.execution.interrupts import run_on
+
+    return run_on(work, watching_loop())
+
+
+def watching_loop() -> LoopFactory | None:
+    """What makes an event loop that can watch sockets, as MQTT needs; None where each loop can."""
+    return asyncio.SelectorEventLoop if sys.platform == "win32" else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from cascade.command.connecting import Connect, RunBroker, plane_of
+from cascade.command.connecting import Connect, RunBroker, loop_factory, plane_of
 from cascade.command.failures import UsageError
 from cascade.command.stores import StoreUrl, opened, signing_key, url_of
 from cascade.spec.checks import check_count
@@ -80,6 +79,7 @@ def work(
     """
     from cascade.command.amounts import amounts
     from cascade.runtime.engine import Engine
+    from cascade.runtime.execution.interrupts import run_on
     from cascade.runtime.limits.capacities import Capacities
     from cascade.runtime.telemetry.attach import attach
 
@@ -110,7 +110,7 @@ def work(
                 await engine.serve(max_runs=max_runs, use_vm=vm)
 
     with opened(url) as there:
-        asyncio.run(serve(there))
+        run_on(serve(there), loop_factory(broker))
     return 0
 
 

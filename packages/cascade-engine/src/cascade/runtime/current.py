@@ -92,7 +92,7 @@ def current() -> Current:
     if run is None:
         raise RunError("cs.current() was called outside of a run; call it in a task")
     place: Place | None = run.locate()
-    if place is None or place.step is None or not is_below(place.operation):
+    if place is None or place.step is None or not _is_below(place.operation):
         raise RunError(
             "cs.current() was called where no task can be told from others\n"
             "    wrong:  in a function that a compiled loop calls, or in an asyncio task or thread "
@@ -115,7 +115,28 @@ def current() -> Current:
     )
 
 
-def is_below(operation: Operation) -> bool:
+def call_here() -> dict[str, Any]:
+    """What is known of the call of a task that the calling code belongs to, by name.
+
+    ``run_id``, ``task``, ``node``, ``attempt``, ``step`` and ``item``, as far as they are known.
+    """
+    run = current_run.get(None)
+    if run is None:
+        return {}
+    found: dict[str, Any] = {"run_id": run.id}
+    place: Place | None = run.locate()
+    if place is None or not (place.step is None or _is_below(place.operation)):
+        return found
+    found["task"], found["node"] = place.operation.name, place.source.number
+    found["attempt"] = place.attempt
+    if place.source._index is not None:
+        found["item"] = place.source._index
+    if place.step is not None:
+        found["step"] = place.step
+    return found
+
+
+def _is_below(operation: Operation) -> bool:
     """Whether the function of ``operation``, or a middleware around it, is being called.
 
     As far as that can be told.

@@ -171,8 +171,9 @@ class TaskWaiting(TaskEvent):
     """
 
     #: ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``, ``"signal approval"``,
-    #: ``"sleep until 2026-11-30 12:30:00 UTC"``, or the limit: ``"capacity gpu"``, ``"pause
-    #: global"``, ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.
+    #: ``"sleep until 2026-11-30 12:30:00 UTC"``, ``"equal call of another run"``,
+    #: or the limit: ``"capacity gpu"``, ``"pause global"``, ``"concurrency task:fetch 4"``,
+    #: ``"rate_limit global 10/s"``.
     reason: str
     #: Names of the tasks that hold the limit or the threads; empty if only time is missing.
     holders: tuple[str, ...] = ()

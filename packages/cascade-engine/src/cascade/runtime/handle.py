@@ -79,6 +79,16 @@ class RunHandle(Generic[R]):
             loop.call_soon_threadsafe(self._work.cancel)
         return True
 
+    def at_end(self, call: Callable[[asyncio.Task[R]], object]) -> None:
+        """Have ``call`` called when the run has ended. In the event loop's thread."""
+        self._work.add_done_callback(call)
+
+    async def ended(self) -> None:
+        """Wait for the end of the run, whatever that is; its error counts as seen."""
+        await asyncio.wait([self._work])
+        if not self._work.cancelled():
+            self._work.exception()
+
     @property
     def status(self) -> str:
         """``"running"``, ``"succeeded"``, ``"failed"`` or ``"cancelled"``."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
-from cascade.runtime.current import Place, is_below
-from cascade.runtime.run import current_run
+from cascade.runtime.current import call_here
 
 #: The attributes that a record gets.
 FIELDS: Final = ("run_id", "task", "node", "item", "attempt", "step")
@@ -50,26 +49,8 @@ class LogContext(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the attributes; always true."""
-        known, has = _here(), record.__dict__
+        known, has = call_here(), record.__dict__
         for name in FIELDS:
             if name not in has:
                 has[name] = known.get(name, self._missing)
         return True
-
-
-def _here() -> dict[str, Any]:
-    """What is known of the call of a task that the calling code belongs to."""
-    run = current_run.get(None)
-    if run is None:
-        return {}
-    found: dict[str, Any] = {"run_id": run.id}
-    place: Place | None = run.locate()
-    if place is None or not (place.step is None or is_below(place.operation)):
-        return found
-    found["task"], found["node"] = place.operation.name, place.source.number
-    found["attempt"] = place.attempt
-    if place.source._index is not None:
-        found["item"] = place.source._index
-    if place.step is not None:
-        found["step"] = place.step
-    return found

@@ -160,6 +160,8 @@ class _CallWriter(_Writer):
         first = args[0].value if args and isinstance(args[0], Literal) else None
         if func is fill and isinstance(first, Recipe):
             return {"gather": self._recipe(first)}, args[1:]
+        if isinstance(first, MapPlan) and first.window is not None:
+            self.refuse(f"the window of its map of '{first.task.name}'")
         if func is expand and isinstance(first, MapPlan):
             return {"map": self._plan(first)}, args[1:]
         if func is choose and isinstance(first, Routes):

@@ -137,7 +137,8 @@ class _Planner:
             head = self._heads(task, cache)
         elif isinstance(lazy, MappedLazyResult):
             plan = lazy.args[0]
-            head = None if plan.catches or plan.fallbacks else self._heads(plan.task, cache)
+            is_known = not (plan.catches or plan.fallbacks or plan.window)
+            head = self._heads(plan.task, cache) if is_known else None
             if head is not None:
                 head = digest(("map", head, self._ignored(cache)))
         elif isinstance(lazy, Source):

@@ -270,6 +270,8 @@ class NodeWriter(ValueWriter):
             }
         if isinstance(lazy, MappedLazyResult):
             plan, *columns = lazy.args
+            if plan.window is not None:
+                self.refuse(f"the window of its map of '{plan.task.name}'")
             over = {**dict(zip(plan.names, columns, strict=True)), **plan.shared}
             body: dict[str, Any] = {"map": self.task(plan.task), "over": self.named(over)}
             if plan.fallbacks:
@@ -370,7 +372,9 @@ def _read_body(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:
     if "map" in node:
         over = {name: read(v) for name, v in node["over"].items()}
         mapped = reader.mapped(node["map"])
-        lazy = mapped.map(return_exceptions=node.get("catches", False), **over)
+        lazy: MappedLazyResult[Any] = mapped.map(
+            return_exceptions=node.get("catches", False), **over
+        )
         lazy.args[0].fallbacks = fallbacks.read_bodies(node.get("fallbacks", ()), reader)
         return lazy
     if "router" in node:

@@ -111,6 +111,9 @@ class PlannedCache(Protocol):
     def load_plan(self, plan: Any) -> tuple[bool, Any]:
         """(True, the value of the entry), or (False, None) if it is gone."""
 
+    def load_plans(self, plans: Iterable[Any]) -> Iterable[tuple[bytes, Any]]:
+        """The key and the value of those of these entries that are there."""
+
     def keep_plans(self, plans: Iterable[tuple[bytes, bytes, float | None]]) -> None:
         """Note the entries of nodes: plan key, digest of the key, and end."""
 

@@ -25,8 +25,9 @@ from cascade.spec.operation import Operation
 from cascade.spec.policies import Policies
 
 #: What a run looks at before the call of a node: its literals, which are unwrapped; its resources;
-#: the capacities that it takes; and that its value comes from the surroundings of the run.
-LITERALS, RESOURCES, LIMITS, SOURCE = 1, 2, 4, 8
+#: the capacities that it takes; that its value comes from the surroundings of the run; and that it
+#: is a map that reads its columns item by item.
+LITERALS, RESOURCES, LIMITS, SOURCE, WINDOWS = 1, 2, 4, 8, 16
 
 next_number = itertools.count(1).__next__  # in events 0 stands for no node
 #: The ``kwargs`` of all calls without any; one shared object that never changes.

@@ -23,9 +23,12 @@ class Revised(NamedTuple):
     lasting: bool = True
 
 
-#: From a document, None if there is none, and the time of the store: the new document, or None to
-#: leave it as it is. It may be called more than once, and must be quick: others wait meanwhile.
-Revision: TypeAlias = Callable[[bytes | None, float], Revised | None]
+#: Gives the time of a store. In a database, a revision that asks for it takes longer.
+Clock: TypeAlias = Callable[[], float]
+#: From a document, None if there is none, and the clock of the store: the new document, or None to
+#: leave it as it is. Others wait meanwhile, so it must be quick. It may be called more than once,
+#: and with a document that is out of date: what it did in its last call counts.
+Revision: TypeAlias = Callable[[bytes | None, Clock], Revised | None]
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ and tail calls, and a mapped task may map again, to any depth.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import count, cycle, islice, repeat, zip_longest
@@ -29,16 +29,16 @@ from cascade.spec.lazy_types import (
     settle,
     with_fallback,
 )
-from cascade.spec.lazy_value import LIMITS, RESOURCES
+from cascade.spec.lazy_value import LIMITS, NO_KWARGS, RESOURCES
 from cascade.spec.map_items import MapItem
 from cascade.spec.misuse import written
 from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, Policies
+from cascade.spec.windowing import Taker, Windowing
 from cascade.spec.wording import name_of, short
 
 if TYPE_CHECKING:
     from cascade.spec.task import Task
-
 
 _END: Final = object()
 
@@ -56,7 +56,9 @@ class MapPlan:
         "number",
         "policies",
         "shared",
+        "taker",
         "task",
+        "window",
     )
 
     def __init__(
@@ -83,6 +85,10 @@ class MapPlan:
         self.hidden: tuple[str, ...] = ()
         #: ``LazyResult.number`` of the map; 0 if the plan was read from a file.
         self.number = 0
+        #: How it reads its columns item by item (M29); None if it reads them as a whole.
+        self.window: Windowing | None = None
+        #: Takes the values of the items, which are then in no list: the stream of a run.
+        self.taker: Taker | None = None
 
     def __cascade_digest__(self) -> Any:
         fallbacks = [part for operation, f in self.fallbacks for part in (operation.name, f)]
@@ -96,9 +102,21 @@ def mapped(
     task: Task[..., Any], iterables: Mapping[str, Any], joins: Joins
 ) -> MappedLazyResult[Any]:
     """The node for ``task.map(**iterables)``, called from ``Task.map``."""
-    joins.check(f"{task.name}.map()", task.parameters.keyword)
     frame = users_frame(sys._getframe(2))
-    code, lasti = frame.f_code, frame.f_lasti
+    plan = plan_of(task, iterables, joins, frame.f_code, frame.f_lasti)
+    given = _columns(task.name, {name: iterables[name] for name in plan.names})
+    return map_node(plan, expand, iterables, given)
+
+
+def plan_of(
+    task: Task[..., Any], iterables: Mapping[str, Any], joins: Joins, code: CodeType, lasti: int
+) -> MapPlan:
+    """The plan of a map over ``iterables``.
+
+    Raises:
+        ArgumentError: An option or a parameter is at fault, or nothing is to be mapped over.
+    """
+    joins.check(f"{task.name}.map()", task.parameters.keyword)
     shared = {n: v for n, v in iterables.items() if isinstance(v, (Literal, Inject))}
     names = tuple(name for name in iterables if name not in shared)
     if not names:
@@ -107,20 +125,41 @@ def mapped(
             + (", but all its arguments are literals" if shared else "")
         )
     task.parameters.bind((), iterables)
-    given = _columns(task.name, {name: iterables[name] for name in names})
-    columns = tuple(as_lazy(column, code, lasti) for column in given.values())
-    dependencies = tuple(c for c in columns if isinstance(c, LazyResult))
-    left_out = [m for n, m in task.parameters.injections.items() if n not in iterables]
-    injects = any(isinstance(value, Inject) for value in (*shared.values(), *left_out))
-    # So that the run checks before it begins whether they are available.
-    special = RESOURCES if injects else 0
     plan = MapPlan(task, names, shared, code, lasti, joins.catches)
-    plan.hidden = tuple(n for n, c in zip(names, columns, strict=True) if _is_from_outside(c))
     if not joins.catches:
         plan.fallbacks = joins.fallbacks(as_lazy, code, lasti)
+    return plan
+
+
+def map_node(
+    plan: MapPlan,
+    function: Callable[..., Any],
+    iterables: Mapping[str, Any],
+    given: Mapping[str, Any],
+    more: tuple[Any, ...] = (),
+    special: int = 0,
+) -> MappedLazyResult[Any]:
+    """The node of a map.
+
+    Args:
+        plan: Its plan.
+        function: Called with the plan, the columns, and ``more``.
+        iterables: The arguments of the map.
+        given: Those that are columns, as they were read.
+        more: Further arguments.
+        special: What a run has to look at, besides resources.
+    """
+    task, code, lasti = plan.task, plan.code, plan.lasti
+    columns = tuple(as_lazy(column, code, lasti) for column in given.values())
+    dependencies = tuple(v for v in (*columns, *more) if isinstance(v, LazyResult))
+    left_out = [m for n, m in task.parameters.injections.items() if n not in iterables]
+    # So that the run checks before it begins whether they are available.
+    if any(isinstance(value, Inject) for value in (*plan.shared.values(), *left_out)):
+        special |= RESOURCES
+    plan.hidden = tuple(n for n, c in zip(plan.names, columns, strict=True) if _is_from_outside(c))
     lazy: MappedLazyResult[Any] = MappedLazyResult(
-        Operation(expand, f"{task.name}.map"),
-        (plan, *columns),
+        Operation(function, f"{task.name}.map"),
+        (plan, *columns, *more),
         {},
         dependencies,
         special,
@@ -156,20 +195,45 @@ def expand(plan: MapPlan, *columns: Any) -> LazyResult[list[Any]]:
     """One call of the task per row, as one lazy list."""
     names = plan.names
     lists = _columns(plan.task.name, dict(zip(names, columns, strict=True))).values()
-    # The same for all items, as the names of their arguments are.
-    given = plan.task.with_injected((), {**dict.fromkeys(names), **plan.shared})
-    common = {name: value for name, value in given.items() if name not in names}
+    common = common_arguments(plan)
     if len(names) == 1:
         (name,) = names
         rows: Iterable[dict[str, Any]] = ({name: v, **common} for v in next(iter(lists)))
     else:
         rows = ({**dict(zip(names, r, strict=True)), **common} for r in zip(*lists, strict=True))
-    calls: list[LazyResult[Any]] = [_item(plan, index, row) for index, row in enumerate(rows)]
+    calls = item_calls(plan, enumerate(rows))
+    if plan.taker is not None:
+        calls = [_handed(plan, index, call) for index, call in enumerate(calls)]
+    return gathered(calls, plan.code, plan.lasti)
+
+
+def _handed(plan: MapPlan, index: int, call: LazyResult[Any]) -> LazyResult[Any]:
+    """The node that hands the value of an item to the taker."""
+    at = plan.code, plan.lasti
+    return LazyResult(_HAND, (plan.taker, index, call), NO_KWARGS, (call,), 0, *at)
+
+
+def _hand(taker: Taker, index: int, value: Any) -> None:
+    taker.put(index, value)
+
+
+_HAND: Final = Operation(_hand, "stream")
+
+
+def common_arguments(plan: MapPlan) -> dict[str, Any]:
+    """The arguments that all items have in common."""
+    given = plan.task.with_injected((), {**dict.fromkeys(plan.names), **plan.shared})
+    return {name: value for name, value in given.items() if name not in plan.names}
+
+
+def item_calls(plan: MapPlan, rows: Iterable[tuple[int, dict[str, Any]]]) -> list[LazyResult[Any]]:
+    """The calls of items, from their positions and arguments, with policies and fallbacks."""
+    calls: list[LazyResult[Any]] = [_item(plan, index, row) for index, row in rows]
     _give_policies(plan, calls)
     for operation, fallback in plan.fallbacks:
         at = plan.code, plan.lasti
         calls = [with_fallback(call, operation, fallback, *at) for call in calls]
-    return gathered(calls, plan.code, plan.lasti)
+    return calls
 
 
 def _give_policies(plan: MapPlan, calls: Iterable[LazyResult[Any]]) -> None:
@@ -260,18 +324,18 @@ def _columns(task: str, given: Mapping[str, Any]) -> dict[str, Any]:
         ArgumentError: One is not iterable, all are endless, or their lengths differ.
     """
     for name, value in given.items():
-        _check_column(task, name, value)
+        check_column(task, name, value)
     here: dict[str, Iterable[Any]] = {
         n: v for n, v in given.items() if not isinstance(v, LazyResult)
     }
     known = {n: list(v) for n, v in here.items() if isinstance(v, Sized)}
-    _check_lengths(task, {name: len(known[name]) for name in here if name in known})
+    check_lengths(task, {name: len(known[name]) for name in here if name in known})
     shortest = len(next(iter(known.values()))) if known else None
     known |= _read(task, {n: v for n, v in here.items() if n not in known}, shortest)
     if shortest is None:
         shortest = min(map(len, known.values()), default=0)
     more = {name for name, column in known.items() if len(column) > shortest}
-    _check_lengths(task, {n: min(len(known[n]), shortest) for n in here}, more)
+    check_lengths(task, {n: min(len(known[n]), shortest) for n in here}, more)
     return {name: known.get(name, value) for name, value in given.items()}
 
 
@@ -305,13 +369,28 @@ def _is_endless(value: Iterable[Any]) -> bool:
     return type(value) in (count, cycle)
 
 
-def _check_column(task: str, name: str, value: Any) -> None:
+def is_async_column(column: Any) -> bool:
+    """Whether it is an async iterable, which only maps with a window can read."""
+    return hasattr(type(column), "__aiter__")
+
+
+def check_column(task: str, name: str, value: Any) -> None:
+    """Refuse a column that is nothing to go over.
+
+    Raises:
+        ArgumentError: It is a string, a task, or no iterable.
+    """
     if isinstance(value, LazyResult):
         return
     if isinstance(value, Operation):
         raise ArgumentError(
             f"{task}.map() goes over the items of '{name}', but it is the task '{value.name}' "
             f"itself; call it: {value.name}()"
+        )
+    if is_async_column(value):
+        raise ArgumentError(
+            f"{task}.map() reads '{name}' as a whole, but it is an async iterator: {short(value)}\n"
+            f"    to read it item by item:       {task}.map({name}=…, window=10)"
         )
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         what = "a string" if isinstance(value, (str, bytes)) else "no iterable"
@@ -334,10 +413,14 @@ def _endless(task: str, iterables: Iterable[str]) -> ArgumentError:
     )
 
 
-def _check_lengths(
+def check_lengths(
     task: str, lengths: Mapping[str, int], more: AbstractSet[str] = frozenset()
 ) -> None:
-    """Refuse unequal lengths. Columns in ``more`` are longer than their number says."""
+    """Refuse unequal lengths. Columns in ``more`` are longer than their number says.
+
+    Raises:
+        ArgumentError: They are unequal.
+    """
     if len(set(lengths.values())) < 2 and not more:
         return
     listed = ", ".join(

@@ -123,7 +123,9 @@ class BoundTask(Operation, Generic[P, R]):
                 f"{self.name}.map() of an object that holds lazy values, {short(self.instance)}; "
                 "give their values to the object, or the lazy values to the task"
             )
-        return self.task.map(**{first: Literal(self.instance), **iterables})
+        given: dict[str, Any] = {first: Literal(self.instance), **iterables}
+        mapped: MappedLazyResult[R] = self.task.map(**given)
+        return mapped
 
     @property
     def __signature__(self) -> inspect.Signature:

@@ -38,6 +38,8 @@ def check_repeatable(lazy: LazyValue) -> None:
     arguments = _named(lazy.task, lazy.args, lazy.kwargs)
     if getattr(lazy, "_makes_calls", False):  # a map
         plan, *columns = lazy.args
+        if plan.window is not None:
+            return  # each item is examined when it is read
         arguments = _named(lazy.task, (), dict(zip(plan.names, columns, strict=True)))
     for name, value in arguments:
         kind = type(value)

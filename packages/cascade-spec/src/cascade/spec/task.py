@@ -41,7 +41,9 @@ from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
 from cascade.spec.versions import Versioned
+from cascade.spec.windows import windowed
 
+A = TypeVar("A")
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -244,9 +246,36 @@ class Task(Operation, Versioned, Generic[P, R]):
         self,
         /,
         *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        fold: Task[..., A],
+        initial: Any = NOT_GIVEN,
+        **iterables: Any,
+    ) -> LazyResult[A]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
+        return_exceptions: bool = False,
+        skipped: Any = NOT_GIVEN,
+        catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        fold: Callable[[A, R], A],
+        initial: Any = NOT_GIVEN,
+        **iterables: Any,
+    ) -> LazyResult[A]: ...
+    @overload
+    def map(
+        self,
+        /,
+        *unnamed: Never,
         return_exceptions: Literal[False] = False,
         skipped: NotGiven = NOT_GIVEN,
         catch: None = None,
+        window: int | None = None,
         **iterables: Any,
     ) -> MappedLazyResult[R]: ...
     @overload
@@ -257,6 +286,7 @@ class Task(Operation, Versioned, Generic[P, R]):
         return_exceptions: bool,
         skipped: NotGiven = NOT_GIVEN,
         catch: None = None,
+        window: int | None = None,
         **iterables: Any,
     ) -> MappedLazyResult[R | Exception]: ...
     @overload
@@ -267,6 +297,7 @@ class Task(Operation, Versioned, Generic[P, R]):
         return_exceptions: Literal[False] = False,
         skipped: S,
         catch: None = None,
+        window: int | None = None,
         **iterables: Any,
     ) -> MappedLazyResult[R | S]: ...
     @overload
@@ -277,6 +308,7 @@ class Task(Operation, Versioned, Generic[P, R]):
         return_exceptions: Literal[False] = False,
         skipped: NotGiven = NOT_GIVEN,
         catch: tuple[Errors, Task[..., S]],
+        window: int | None = None,
         **iterables: Any,
     ) -> MappedLazyResult[R | S]: ...
     @overload
@@ -287,6 +319,7 @@ class Task(Operation, Versioned, Generic[P, R]):
         return_exceptions: bool = False,
         skipped: Any = NOT_GIVEN,
         catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
         **iterables: Any,
     ) -> MappedLazyResult[Any]: ...
     def map(
@@ -296,8 +329,11 @@ class Task(Operation, Versioned, Generic[P, R]):
         return_exceptions: bool = False,
         skipped: Any = NOT_GIVEN,
         catch: tuple[Errors, Any] | None = None,
+        window: int | None = None,
+        fold: Callable[..., Any] | None = None,
+        initial: Any = NOT_GIVEN,
         **iterables: Any,
-    ) -> MappedLazyResult[Any]:
+    ) -> Any:
         """Call the task once per item, over iterables side by side, as one lazy list (R8).
 
         Args:
@@ -310,6 +346,12 @@ class Task(Operation, Versioned, Generic[P, R]):
             catch: ``(errors, handler)``: for items that fail with one of ``errors``, put that of
                 ``handler`` into the list, as ``LazyResult.catch`` does (M27). Of the three options
                 this comes first, then ``skipped``; ``return_exceptions`` is for what is left.
+            window: Read the iterables item by item, during the run, with at most so many items
+                under way (M29). They may then be async iterators, and endless.
+            fold: A task or a plain function, called with the value so far and that of an item, in
+                the order of the items: the map has its last value in place of a list. A function
+                costs less, and has to be quick. The window is 64 by default.
+            initial: The value that the fold begins with; that of the first item by default.
             iterables: Parameter → iterable, or a lazy value that will be one, all of the same
                 length; ``cs.literal(x)`` is the same for every item. Another map hands over its
                 items one by one (R8). Strings are refused. Iterables are read in step, so an
@@ -324,7 +366,10 @@ class Task(Operation, Versioned, Generic[P, R]):
         if unnamed:
             raise unnamed_in_map(self, unnamed)
         self._refuse_dropped()
-        return mapped(self, iterables, Joins(return_exceptions, skipped, catch))
+        joins = Joins(return_exceptions, skipped, catch)
+        if window is None and fold is None and initial is NOT_GIVEN:
+            return mapped(self, iterables, joins)
+        return windowed(self, iterables, joins, window, fold, initial)
 
     def __get__(self, instance: Any, owner: Any = None) -> Self:
         """The task of an object, ``obj.work``: a BoundTask.

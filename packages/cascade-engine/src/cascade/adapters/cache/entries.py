@@ -7,7 +7,7 @@ by all entries with this code; ``explain_cache`` compares them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -51,6 +51,14 @@ class Found(NamedTuple):
     expires: float | None
 
 
+class Got(NamedTuple):
+    """What a hit needs of an entry: its body, its end, and the digest of its value."""
+
+    body: bytes
+    expires: float | None
+    value: bytes | None
+
+
 class Plan(NamedTuple):
     """The entry that a node with this plan key has, until ``expires``."""
 
@@ -72,17 +80,22 @@ class TaskUse(NamedTuple):
     used: float
 
 
+def got(entry: Entry) -> Got:
+    """That part of an entry."""
+    return Got(entry.body, entry.expires, entry.value)
+
+
 class Entries(Protocol):
     """Keeps entries, for any number of threads, and of processes if it is a database.
 
     Times are seconds since the epoch, by the clock of the caller. A crash leaves whole entries.
     """
 
-    def get(self, key: bytes, now: float) -> tuple[bytes, float | None, bytes | None] | None:
-        """The body of an entry that has not expired, its end, and the digest of its value.
+    def get(self, key: bytes, now: float) -> Got | None:
+        """An entry that has not expired. Notes its use, within a minute."""
 
-        Notes its use, now or a little later.
-        """
+    def get_all(self, keys: Collection[bytes], now: float) -> Iterable[tuple[bytes, Got]]:
+        """The same for many, those that are written; in any order."""
 
     def put(self, entry: Entry, components: Callable[[], str]) -> None:
         """Keep an entry, in place of an earlier one; and the components of its code.

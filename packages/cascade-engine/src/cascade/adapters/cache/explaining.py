@@ -39,16 +39,19 @@ class NodeCache:
             needs it is a hit; ``"unknown"`` before a run; or ``"no cache"``.
         reason: A clause, or empty.
         count: How many nodes.
+        example: Of the first of them, the argument that changed, shortened; or empty.
     """
 
     task: str
     status: str
     reason: str
     count: int = 1
+    example: str = ""
 
-    def __str__(self) -> str:
-        count = f"{self.count:,} × " if self.count > 1 else ""
-        return f"{self.task}\0{count}{self.status}\0{self.reason}"
+    def _cells(self) -> tuple[str, str, str, str]:
+        count = f"{self.count:,} ×" if self.count > 1 else ""
+        example = f"{', such as' if count else ':'} {self.example}" if self.example else ""
+        return self.task, count, self.status, self.reason + example
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,16 @@ class CacheExplanation(Shown):
     untracked: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        rows = [str(node).split("\0") for node in self.nodes]
-        rows += [["", "not tracked", each] for each in self.untracked]
+        rows = [node._cells() for node in self.nodes]
+        rows += [("", "", "not tracked", each) for each in self.untracked]
         if not rows:
             return "it calls no task"
-        widths = [max(len(row[place]) for row in rows) for place in (0, 1)]
-        lines = (f"{task:{widths[0]}}  {status:{widths[1]}}  {why}" for task, status, why in rows)
+        names, counts, statuses = (max(len(row[place]) for row in rows) for place in range(3))
+        counts += 2 if counts else 0
+        lines = (
+            f"{name:{names}}{count:>{counts}}  {status:{statuses}}  {why}"
+            for name, count, status, why in rows
+        )
         return "\n".join(visible(line.rstrip()) for line in lines)
 
 
@@ -80,13 +87,15 @@ class _Told(NamedTuple):
     age: float | None = None
 
 
-def _together(task: str, status: str, reason: str, ages: Sequence[float | None]) -> NodeCache:
+def _together(
+    task: str, status: str, reason: str, ages: Sequence[float | None], example: str
+) -> NodeCache:
     """What is told of nodes that are alike."""
     known = [age for age in ages if age is not None]
     if known:
         least, most = duration_text(min(known)), duration_text(max(known))
         reason = f"computed {least} ago" if least == most else f"computed {least} to {most} ago"
-    return NodeCache(task, status, reason, len(ages))
+    return NodeCache(task, status, reason, len(ages), example)
 
 
 def explain_cache(
@@ -109,7 +118,7 @@ def explain_cache(
     2
     >>> print(cs.explain_cache([double(1), double(2)], cache=cache))
     double  hit       computed ... ago
-    double  computed  its argument 'n' changed
+    double  computed  its argument 'n' changed: 2
 
     Args:
         target: A lazy value, or a container with lazy values.
@@ -147,12 +156,14 @@ class _Explaining:
             found += ((node, *told) for told in self._told(node))
         needed = self._needed(target)
         alike: dict[tuple[str, str, str], list[float | None]] = {}
+        examples: dict[tuple[str, str, str], str] = {}
         for node, told, age in found:
             kind = told.task, told.status, told.reason
             if node not in needed and told.status != "hit":
                 kind = told.task, "not needed", "all that needs it is a hit"
             alike.setdefault(kind, []).append(age)
-        nodes = (_together(*kind, ages) for kind, ages in alike.items())
+            examples.setdefault(kind, told.example)
+        nodes = (_together(*kind, ages, examples[kind]) for kind, ages in alike.items())
         return CacheExplanation(tuple(nodes), tuple(self._untracked))
 
     def _find_planned(self, target: LazyResult[Any]) -> None:
@@ -178,7 +189,7 @@ class _Explaining:
         """Those of a map, if the lists that it goes over are known."""
         plan, *columns = node.args
         cache = self._by_code(node)
-        if cache is None or plan.fallbacks:
+        if cache is None or plan.fallbacks or plan.window:
             yield _Told(NodeCache(plan.task.name, *self._without(node)))
             return
         try:
@@ -206,7 +217,8 @@ class _Explaining:
         assert isinstance(node.task, Task)
         self._untracked.update(dict.fromkeys(not_tracked(code_hash(node.task))))
         try:
-            key = cache.key(node.task, self._known.arguments(node))
+            arguments = self._known.arguments(node)
+            key = cache.key(node.task, arguments)
         except UnknownValueError as unknown:
             if node in self._known.hits:
                 return _Told(NodeCache(name, "hit", "known by what it is made of"))
@@ -223,7 +235,9 @@ class _Explaining:
             assert found.expires is not None
             ago = duration_text(now - found.expires)
             return _Told(NodeCache(name, "computed", f"expired {ago} ago"))
-        return _Told(NodeCache(name, "computed", why_not(cache.entries, key)))
+        reason, changed = why_not(cache.entries, key)
+        example = "" if changed is None else short(arguments.get(changed))
+        return _Told(NodeCache(name, "computed", reason, example=example))
 
     def _without(self, node: LazyResult[Any]) -> tuple[str, str]:
         """The status of a node that has no cache by code."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from cascade.adapters.cache.entries import Entry, Plan
@@ -32,12 +32,14 @@ class Batch:
         self.codes: dict[str, str] = {}
         #: Name of a file → its state, and the digest of its content.
         self.files: dict[bytes, tuple[str, bytes]] = {}
+        #: Key → its last use.
+        self.uses: dict[bytes, float] = {}
         #: The keys of calls that are over once it is written.
         self.over: list[bytes] = []
         self.size = 0
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.plans or self.files or self.over)
+        return bool(self.entries or self.plans or self.files or self.uses or self.over)
 
 
 class GroupCommit:
@@ -96,6 +98,13 @@ class GroupCommit:
             self._next.files[name] = state, digest
             self._begin()
 
+    def put_uses(self, uses: Mapping[bytes, float]) -> None:
+        """Write soon when entries were used."""
+        if uses:
+            with self._news:
+                self._next.uses.update(uses)
+                self._begin()
+
     def over(self, key: bytes) -> bool:
         """Whether a call is over only when its entry is written; ``written`` is told then."""
         with self._news:
@@ -118,8 +127,8 @@ class GroupCommit:
         """
         with self._writing:
             with self._news:
-                batch, self._next = self._next, Batch()
-                self._last = batch
+                batch = self._last = self._next  # before it is replaced: readers take no lock
+                self._next = Batch()
             if not batch:
                 return
             try:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from cascade.adapters.cache.claims import Claims, Wake
-from cascade.adapters.cache.entries import Entry, Found, Plan, TaskUse
+from cascade.adapters.cache.entries import Entry, Found, Got, Plan, TaskUse, got
 
 
 class MemoryEntries:
@@ -23,14 +23,20 @@ class MemoryEntries:
     def __repr__(self) -> str:
         return "a cache in memory"
 
-    def get(self, key: bytes, now: float) -> tuple[bytes, float | None, bytes | None] | None:
+    def get_all(self, keys: Collection[bytes], now: float) -> Iterator[tuple[bytes, Got]]:
+        for key in keys:
+            found = self.get(key, now)
+            if found is not None:
+                yield key, found
+
+    def get(self, key: bytes, now: float) -> Got | None:
         with self._lock:
             entry, _ = self._entries.get(key, (None, 0.0))
             if entry is None or _is_over(entry.expires, now):
                 return None
             del self._entries[key]
             self._entries[key] = entry, now
-            return entry.body, entry.expires, entry.value
+            return got(entry)
 
     def put(self, entry: Entry, components: Callable[[], str]) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from types import FunctionType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from cascade.adapters.cache.by_code import components_of
 from cascade.adapters.cache.entries import Entries, Found
@@ -24,11 +24,23 @@ _TOLD: Final = 3
 _PYTHON: Final = "bytecode"
 
 
-def why_not(entries: Entries, key: CallKey) -> str:
+class Reason(NamedTuple):
+    """Why a call has no entry.
+
+    Attributes:
+        text: A clause.
+        argument: The parameter whose argument has changed, if it is one alone.
+    """
+
+    text: str
+    argument: str | None = None
+
+
+def why_not(entries: Entries, key: CallKey) -> Reason:
     """Why a call has no entry, by comparison with those that its task has."""
     known = entries.of_task(key.task, _COMPARED)
     if not known:
-        return "it was never computed, or its value was removed"
+        return Reason("the cache has no value of this task")
     nearest = max(known, key=lambda found: (_equal_arguments(found, key), found.computed))
     alike = [found for found in known if found.code == key.code.digest]
     if alike:
@@ -36,8 +48,8 @@ def why_not(entries: Entries, key: CallKey) -> str:
         return _other_arguments(nearest, key)
     text = entries.components(nearest.code)
     if text is None:
-        return "its code changed"
-    return _other_code(components_of(text), key.code)
+        return Reason("its code changed")
+    return Reason(_other_code(components_of(text), key.code))
 
 
 def not_tracked(code: CodeHash) -> Sequence[str]:
@@ -50,14 +62,15 @@ def _equal_arguments(found: Found, key: CallKey) -> int:
     return sum(args.get(name) == part.hex() for name, part in key.args.items())
 
 
-def _other_arguments(found: Found, key: CallKey) -> str:
+def _other_arguments(found: Found, key: CallKey) -> Reason:
     args: Mapping[str, str] = json.loads(found.args)
     changed = [name for name, part in key.args.items() if args.get(name) != part.hex()]
     if not changed:
-        return "it was kept under another version"
+        return Reason("it was kept under another version")
     names = " and ".join(f"'{name}'" for name in changed[:_TOLD])
     more = f" and {len(changed) - _TOLD} more" if len(changed) > _TOLD else ""
-    return f"its argument{'s' * (len(changed) > 1)} {names}{more} changed"
+    text = f"its argument{'s' * (len(changed) > 1)} {names}{more} changed"
+    return Reason(text, changed[0] if len(changed) == 1 else None)
 
 
 def _other_code(old: CodeHash, new: CodeHash) -> str:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from cascade.adapters.cache.claims import Claims, Wake
-from cascade.adapters.cache.entries import Entry, Found, Plan, TaskUse
+from cascade.adapters.cache.entries import Entry, Found, Got, Plan, TaskUse, got
 from cascade.adapters.cache.group_commit import Batch, GroupCommit
 from cascade.adapters.cache.value_files import ValueFiles
 
@@ -20,8 +20,10 @@ T = TypeVar("T")
 
 #: Bytes from which on a value is a file of its own, where there are files.
 LARGE = 64 * 1024
-#: Uses that are noted before they are written.
-_MOST_NOTED = 500
+#: Seconds by which the time of the last use may be late in the database.
+_LATE = 60.0
+#: Uses that are noted before those that are late are written.
+_MOST_NOTED = 2_000
 #: Values of one IN (…), of which older SQLites allow 999.
 _AT_ONCE = 500
 #: Rows that are removed in one transaction, so that others need not wait for long.
@@ -44,6 +46,7 @@ _FILE = (
     "INSERT INTO {t}sources VALUES (?, ?, ?) "
     "ON CONFLICT (name) DO UPDATE SET state = excluded.state, digest = excluded.digest"
 )
+_GET = "SELECT key, body, file, expires, value, used FROM {t}entries WHERE key"
 _FOUND = "key, args, code, value, size, computed, seconds, used, expires"
 
 
@@ -77,8 +80,9 @@ class SqlEntries(ABC):
     def __init__(self, files: ValueFiles | None, claims: Claims) -> None:
         self._files = files
         self._lock = threading.Lock()
-        #: Key → last use, as far as that is not written.
+        #: Key → last use, as far as that is not written, and the keys whose written one is late.
         self._used: dict[bytes, float] = {}
+        self._late: set[bytes] = set()
         #: Codes whose components are known to be there.
         self._codes: set[str] = set()
         self._claims = claims
@@ -94,29 +98,36 @@ class SqlEntries(ABC):
 
     # -- values -------------------------------------------------------------------------------
 
-    def get(self, key: bytes, now: float) -> tuple[bytes, float | None, bytes | None] | None:
+    def get(self, key: bytes, now: float) -> Got | None:
         entry = self._unwritten.entry(key)
         if entry is not None:
-            return (
-                None if _is_over(entry.expires, now) else (entry.body, entry.expires, entry.value)
-            )
-        row = self.read(
-            lambda execute: execute(
-                "SELECT body, file, expires, value FROM {t}entries WHERE key = ?", [key]
-            ).fetchone()
-        )
-        if row is None:
-            return None
-        body, file, expires, value = row
+            return None if _is_over(entry.expires, now) else got(entry)
+        row = self.read(lambda execute: execute(f"{_GET} = ?", [key]).fetchone())
+        return None if row is None else self._got(row, now)
+
+    def get_all(self, keys: Collection[bytes], now: float) -> Iterator[tuple[bytes, Got]]:
+        for some in _batches(keys):
+            query = f"{_GET} IN ({_marks(some)})"
+
+            def look(execute: Execute, query: str = query, some: list[bytes] = some) -> list[Any]:
+                return execute(query, some).fetchall()
+
+            for row in self.read(look):
+                found = self._got(row, now)
+                if found is not None:
+                    yield bytes(row[0]), found
+
+    def _got(self, row: Sequence[Any], now: float) -> Got | None:
+        key, body, file, expires, value, used = row
         if _is_over(expires, now):
             return None
         if file is not None:
             body = self._files.read(file) if self._files is not None else None
             if body is None:  # somebody has removed or changed it
-                self.remove(key)
+                self.remove(bytes(key))
                 return None
-        self._note(key, now)
-        return bytes(body), expires, None if value is None else bytes(value)
+        self._note(bytes(key), now, used)
+        return Got(bytes(body), expires, None if value is None else bytes(value))
 
     def put(self, entry: Entry, components: Callable[[], str]) -> None:
         is_new = entry.code not in self._codes
@@ -132,7 +143,6 @@ class SqlEntries(ABC):
         rows = [self._row(entry) for _, entry in sorted(batch.entries.items())]
         plans = [(p.plan, p.expires, p.key) for _, p in sorted(batch.plans.items())]
         files = [(name, *known) for name, known in sorted(batch.files.items())]
-        noted = self._take_noted()
 
         def write(execute: Execute) -> None:
             for code in batch.codes.items():
@@ -140,7 +150,7 @@ class SqlEntries(ABC):
             execute.many(_PUT, rows)
             execute.many(_PLAN, plans)
             execute.many(_FILE, files)
-            _write_uses(execute, noted)
+            _write_uses(execute, batch.uses)
 
         try:
             self.write(write)
@@ -199,15 +209,14 @@ class SqlEntries(ABC):
         self._unwritten.put_file(name, state, digest)
 
     def flush(self) -> None:
+        self._unwritten.put_uses(self._take_noted(late=True))
         self._unwritten.flush()
-        noted = self._take_noted()
-        if noted:
-            self.write(lambda execute: _write_uses(execute, noted))
 
     # -- less of them -------------------------------------------------------------------------
 
     def evict(self, size: int) -> int:
-        self.flush()
+        self._unwritten.put_uses(self._take_noted(late=False))
+        self._unwritten.flush()
         removed = 0
         while True:
             left = self.read(
@@ -341,15 +350,19 @@ class SqlEntries(ABC):
 
     # -- uses ---------------------------------------------------------------------------------
 
-    def _note(self, key: bytes, now: float) -> None:
+    def _note(self, key: bytes, now: float, used: float) -> None:
         self._used[key] = now
+        if now - used > _LATE:
+            self._late.add(key)
         if len(self._used) >= _MOST_NOTED:
-            self.flush()
+            self._unwritten.put_uses(self._take_noted(late=True))
 
-    def _take_noted(self) -> dict[bytes, float]:
+    def _take_noted(self, late: bool) -> dict[bytes, float]:
+        """The noted uses; only those whose written ones are late, if they need not be exact."""
         with self._lock:
             noted, self._used = self._used, {}
-        return noted
+            keys, self._late = self._late, set()
+        return {key: noted[key] for key in keys if key in noted} if late else noted
 
 
 def _write_uses(execute: Execute, noted: Mapping[bytes, float]) -> None:

@@ -15,6 +15,7 @@ from cascade.adapters.connectors.mqtt_client import (
     is_refusal,
     open_client,
     require_aiomqtt,
+    require_readers,
 )
 from cascade.adapters.connectors.mqtt_settings import MqttSettings
 from cascade.adapters.connectors.outbox import Message, Queued
@@ -68,6 +69,7 @@ class MqttConnector(ReconnectingConnector):
 
     async def connect(self, *, wait: bool = True) -> None:
         require_aiomqtt()
+        require_readers(asyncio.get_running_loop())
         await super().connect(wait=wait)
 
     async def _session(self, first: asyncio.Future[None]) -> str:

@@ -56,6 +56,21 @@ def require_aiomqtt() -> None:
         ) from None
 
 
+def require_readers(loop: asyncio.AbstractEventLoop) -> None:
+    """Refuse an event loop that cannot watch sockets, as the default one of Windows.
+
+    Raises:
+        ConnectorError: It is such a loop.
+    """
+    if type(loop).add_reader is asyncio.AbstractEventLoop.add_reader:
+        raise ConnectorError(
+            f"MqttConnector needs an event loop that watches sockets, which {type(loop).__name__}, "
+            "the default of Windows, does not\n"
+            "    right:  with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:\n"
+            "                runner.run(main())"
+        )
+
+
 async def open_client(
     settings: MqttSettings,
     client_id: str,

@@ -39,7 +39,7 @@ class MemoryLimits:
     def revise(self, name: str, revision: Revision) -> None:
         with self._lock:
             self._check_usable()
-            new = revision(self._documents.get(name), self._now())
+            new = revision(self._documents.get(name), self._now)
             if new is None:
                 return
             self._documents[name] = new.body

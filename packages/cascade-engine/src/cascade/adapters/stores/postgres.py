@@ -130,11 +130,10 @@ class PostgresStore:
         return self._do(lambda connection: postgres_rows.fitting(connection, where))
 
     def load(self, run: int) -> Loaded:
-        def load(connection: Connection) -> Loaded:
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            return postgres_rows.load(connection, self._numbered(connection, run))
-
-        return self._transact(load)
+        found = self._do(lambda connection: postgres_rows.load(connection, run))
+        if found is None:
+            raise transitions.not_found(f"number {run}", str(self._server))
+        return found
 
     def blobs(self, run: int, digests: Collection[bytes]) -> Mapping[bytes, bytes]:
         def read(connection: Connection) -> dict[bytes, bytes]:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Final
-
-import psycopg
 
 from cascade.adapters.stores import checks
 from cascade.adapters.stores.postgres_news import PostgresNews
-from cascade.adapters.stores.postgres_server import Connection, PostgresServer
+from cascade.adapters.stores.postgres_server import Connection, PostgresServer, pipeline
 from cascade.spec.limit_store import Revision
 from cascade.spec.run_store import Unsubscribe
 
@@ -30,6 +28,17 @@ _CHANNEL: Final = "cascade_limits"
 _MAKE: Final = "INSERT INTO cascade.limits VALUES (%s, NULL) ON CONFLICT (name) DO NOTHING"
 
 
+#: Replaces a document unless another process has changed it. The place is for settings and news.
+_SWAP: Final = (
+    "WITH done AS (UPDATE cascade.limits SET body = %s WHERE name = %s AND body = %s RETURNING 1) "
+    "SELECT 1{} FROM done"
+)
+
+
+class _TimeError(Exception):
+    """A revision asks for the time, which is known only under the lock."""
+
+
 class PostgresLimits:
     """A LimitStore in a PostgreSQL database. Its clock is the server's.
 
@@ -42,6 +51,10 @@ class PostgresLimits:
     def __init__(self, server: PostgresServer) -> None:
         self._server = server
         self._news = PostgresNews(server, _CHANNEL)
+        #: The documents, as this process has read or written them last.
+        self._known: dict[str, bytes | None] = {}
+        #: Those that no other process has changed between two revisions of this one.
+        self._quiet: set[str] = set()
         self._closed = False
         self._opened_by = os.getpid()
 
@@ -62,25 +75,61 @@ class PostgresLimits:
 
     def revise(self, name: str, revision: Revision) -> None:
         self._check_usable()
+        if name in self._quiet and self._server.do(partial(self._swap, name, revision)):
+            return
+        self._server.do(partial(self._revise, name, revision))
 
-        def revise(connection: Connection) -> None:
-            # Two round trips: BEGIN goes with the first query, and COMMIT with the last statement.
-            with self._pipeline(connection), connection.transaction():
+    def _swap(self, name: str, revision: Revision, connection: Connection) -> bool:
+        """Revise a document that is probably still what this process knows: in one round trip.
+
+        Returns:
+            Whether it was, and is revised.
+        """
+        known = self._known[name]
+        try:
+            new = revision(known, _no_time)
+        except Exception:  # it asks for the time, or refuses what may be out of date
+            return False
+        if new is None:
+            return False
+        effects = "" if new.lasting else ", set_config('synchronous_commit', 'off', true)"
+        if new.news:
+            effects += f", pg_notify('{_CHANNEL}', '')"
+        swapped = connection.execute(_SWAP.format(effects), [new.body, name, known]).fetchone()
+        if swapped is not None:
+            self._known[name] = new.body
+        return swapped is not None
+
+    def _revise(self, name: str, revision: Revision, connection: Connection) -> None:
+        """Revise a document under its lock: in two round trips.
+
+        BEGIN is sent with the first query, and COMMIT with what is written.
+        """
+        with pipeline(connection):
+            connection.execute("BEGIN")
+            try:
                 found = connection.execute(_LOCK, [name], binary=True).fetchone()
                 if found is None:  # the first one of all
                     connection.execute(_MAKE, [name])
                     found = connection.execute(_LOCK, [name], binary=True).fetchone()
                     assert found is not None
-                new = revision(found[0], found[1])
-                if new is None:
-                    return
-                if not new.lasting:
-                    connection.execute("SET LOCAL synchronous_commit = off")
-                connection.execute(_WRITE, [new.body, name])
-                if new.news:
-                    connection.execute(f"NOTIFY {_CHANNEL}")
-
-        self._server.do(revise)
+                body, time = found
+                new = revision(body, lambda: time)
+                if new is not None:
+                    if not new.lasting:
+                        connection.execute("SET LOCAL synchronous_commit = off")
+                    connection.execute(_WRITE, [new.body, name])
+                    if new.news:
+                        connection.execute(f"NOTIFY {_CHANNEL}")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+        if body is not None and body == self._known.get(name):
+            self._quiet.add(name)
+        else:
+            self._quiet.discard(name)
+        self._known[name] = body if new is None else new.body
 
     def subscribe(self, listener: Callable[[], None]) -> Unsubscribe:
         self._check_usable()
@@ -92,9 +141,9 @@ class PostgresLimits:
             self._news.close()
             self._server.close()
 
-    def _pipeline(self, connection: Connection) -> AbstractContextManager[object]:
-        """Sends statements without waiting for the results of the earlier ones, if libpq can."""
-        return connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
-
     def _check_usable(self) -> None:
         checks.check_usable(self, self._closed, self._opened_by)
+
+
+def _no_time() -> float:
+    raise _TimeError

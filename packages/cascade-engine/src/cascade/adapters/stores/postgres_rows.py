@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 from psycopg.types.numeric import Int8
 
 from cascade.adapters.stores import transitions
-from cascade.adapters.stores.postgres_server import NOW, Connection
+from cascade.adapters.stores.postgres_server import NOW, Connection, Cursor, pipeline
 from cascade.spec.run_rows import (
     FINISHED,
     Chunk,
@@ -26,6 +26,7 @@ from cascade.spec.run_rows import (
 )
 
 _COLUMNS: Final = ", ".join(RunRecord._fields)
+_SELECT: Final = f"SELECT {_COLUMNS} FROM cascade.runs {{}}"
 #: Tables with rows that a trimmed run has no more.
 _STEPS: Final = ("programs", "journal", "records", "outcomes", "signals", "blobs")
 _FINISHED: Final = ", ".join(f"'{status}'" for status in sorted(FINISHED))
@@ -189,7 +190,7 @@ def _written_before(connection: Connection, batch: Sequence[Commit]) -> dict[int
 
 def select(connection: Connection, where: str, *values: Any) -> list[RunRecord]:
     """Runs, by the rest of the statement."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM cascade.runs {where}", values)
+    rows = connection.execute(_SELECT.format(where), values)
     return [_record(row) for row in rows]
 
 
@@ -309,30 +310,39 @@ def fitting(connection: Connection, where: Filter) -> list[RunRecord]:
     return select(connection, f"{fits}ORDER BY number DESC LIMIT %s", *values, where.limit)
 
 
-def load(connection: Connection, run: RunRecord) -> Loaded:
-    """All rows of a run; the caller has a transaction that reads as of one moment."""
+def load(connection: Connection, number: int) -> Loaded | None:
+    """All rows of a run as of one moment, in one round trip; None if there is no such run."""
 
-    def rows(sql: str) -> list[tuple[Any, ...]]:
-        return connection.execute(sql, [run.number], binary=True).fetchall()
+    def rows(sql: str) -> Cursor:
+        return connection.execute(f"SELECT {sql}", [number], binary=True)
 
-    programs = rows("SELECT program, params, code FROM cascade.programs WHERE run = %s")
-    program, params, code = programs[0] if programs else (None, b"", b"")
-    chunks = rows("SELECT chunk, body FROM cascade.journal WHERE run = %s ORDER BY chunk")
-    records = rows(
-        "SELECT key, kind, step, body, context FROM cascade.records WHERE run = %s ORDER BY key"
-    )
-    outcomes = rows("SELECT key, kind, body FROM cascade.outcomes WHERE run = %s ORDER BY key")
-    results = rows("SELECT body FROM cascade.results WHERE run = %s")
+    with pipeline(connection):
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        records = connection.execute(_SELECT.format("WHERE number = %s"), [number])
+        programs = rows("program, params, code FROM cascade.programs WHERE run = %s")
+        chunks = rows("chunk, body FROM cascade.journal WHERE run = %s ORDER BY chunk")
+        continued = rows(
+            "key, kind, step, body, context FROM cascade.records WHERE run = %s ORDER BY key"
+        )
+        outcomes = rows("key, kind, body FROM cascade.outcomes WHERE run = %s ORDER BY key")
+        results = rows("body FROM cascade.results WHERE run = %s")
+        letters = rows("number, name, body FROM cascade.signals WHERE run = %s ORDER BY number")
+        connection.execute("COMMIT")
+    found = records.fetchone()
+    if found is None:
+        return None
+    program, params, code = programs.fetchone() or (None, b"", b"")
+    result = results.fetchone()
     return Loaded(
-        run,
+        _record(found),
         program,
         params,
         code,
         [Chunk(*row) for row in chunks],
-        [Record(*row) for row in records],
+        [Record(*row) for row in continued],
         [Outcome(*row) for row in outcomes],
-        signals(connection, run.number, 0),
-        results[0][0] if results else None,
+        [Signal(*row) for row in letters],
+        None if result is None else result[0],
     )
 
 

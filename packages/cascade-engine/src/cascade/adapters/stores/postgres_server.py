@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
@@ -17,6 +17,7 @@ from cascade.spec.errors import ArgumentError, StoreError
 
 T = TypeVar("T")
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+Cursor: TypeAlias = psycopg.Cursor[tuple[Any, ...]]
 
 #: The server's clock when it got the statement, in seconds since the epoch.
 NOW: Final = "extract(epoch FROM statement_timestamp())::double precision"
@@ -134,6 +135,14 @@ class PostgresServer:
     def _error(self, error: psycopg.Error) -> StoreError:
         text = str(error).strip() or type(error).__name__
         return StoreError(f"{self} cannot be used: {text}{_advice(error)}", _is_transient(error))
+
+
+def pipeline(connection: Connection) -> AbstractContextManager[object]:
+    """Sends the statements of the block without waiting for results that are not fetched yet.
+
+    Where libpq cannot do that, they are sent one by one.
+    """
+    return connection.pipeline() if psycopg.Pipeline.is_supported() else nullcontext()
 
 
 def _is_fault(error: BaseException) -> bool:

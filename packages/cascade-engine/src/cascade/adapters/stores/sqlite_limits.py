@@ -57,7 +57,7 @@ class SQLiteLimits:
 
     def revise(self, name: str, revision: Revision) -> None:
         with self._usable() as connection, writing(connection):
-            new = revision(self._document(connection, name), time.monotonic())
+            new = revision(self._document(connection, name), time.monotonic)
             if new is not None:
                 connection.execute(
                     "INSERT OR REPLACE INTO cascade_limits VALUES (?, ?, ?)",

@@ -9,25 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any, Final, Protocol, TypeVar
 
 from cascade.adapters.processes import dead_among, own_name
 from cascade.runtime.durable.tenure import Tenure
-from cascade.spec.errors import StoreError
-from cascade.spec.run_rows import Commit, Lease, RunRecord
+from cascade.spec.errors import RunConflictError, StoreError
+from cascade.spec.run_rows import Commit, Created, Lease, NewRun, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 
 T = TypeVar("T")
 #: Seconds until others may have a run that could not be executed: at first, and then twice as many
 #: each time, up to a lease.
 _PAUSE: Final = 0.5
+#: Most runs that are created in one transaction.
+_TOGETHER: Final = 100
 _numbers: Final = itertools.count()
 #: Owner and id of each run that is not executed any more, although its lease holds → when that is
 #: over, by the monotonic clock. For all engines of this process.
 _ended: Final[dict[tuple[str, str], float]] = {}
+
+
+class _Wanted:
+    """A run to be created, and what has come of it."""
+
+    def __init__(self, new: NewRun) -> None:
+        self.new = new
+        self.created: Created | None = None
+        self.error: Exception | None = None
 
 
 class Call(Protocol):
@@ -52,6 +64,8 @@ class Claims:
         self._number = next(_numbers)
         #: Id → a run that this engine has let go of, but could not tell the store.
         self._untold: dict[str, RunRecord] = {}
+        #: Runs to create: those that wait for the store's thread are created together.
+        self._wanted: deque[_Wanted] = deque()
 
     @property
     def lease(self) -> Lease:
@@ -62,14 +76,77 @@ class Claims:
     def _owner(self) -> str:
         return f"{own_name()}/{self._number}"
 
-    async def dead(self, run_id: str | None = None) -> list[str]:
-        """Owners of runs in the store that do not live any more.
+    async def dead(self) -> list[str]:
+        """The owners of runs in the store that are processes of this machine which have ended."""
+        return dead_among(await self._call(self._store.owners))
 
-        Args:
-            run_id: Also those of this process that do not execute this run any more.
+    async def created(self, new: NewRun) -> Created:
+        """A run that is created, or the one that has its id; it is claimed if it can be.
+
+        Raises:
+            Exception: As ``RunStore.create``.
         """
-        owners = await self._call(self._store.owners)
-        return dead_among(owners) if run_id is None else dead_for(run_id, owners)
+        wanted = _Wanted(new)
+        self._wanted.append(wanted)
+
+        def create() -> list[RunRecord]:
+            self._create()  # does nothing if an earlier call has created this one too
+            if wanted.error is not None:
+                raise wanted.error
+            assert wanted.created is not None
+            return [wanted.created.run] if wanted.created.claimed else []
+
+        await self.claimed(create)
+        assert wanted.created is not None
+        return wanted.created
+
+    def _create(self) -> None:
+        """Create the runs that are wanted. On the thread of the store."""
+        batch: dict[str, _Wanted] = {}
+        while self._wanted and len(batch) < _TOGETHER:
+            if self._wanted[0].new.run_id in batch:
+                break  # the next call creates that one
+            wanted = self._wanted.popleft()
+            batch[wanted.new.run_id] = wanted
+        try:
+            self._create_all(batch.values())
+        except StoreError as error:
+            for wanted in batch.values():  # each raises its own
+                wanted.error = StoreError(str(error), error.transient)
+                wanted.error.__cause__ = error.__cause__
+        except Exception:  # one of them is at fault
+            for wanted in batch.values():
+                try:
+                    self._create_all([wanted])
+                except Exception as error:
+                    wanted.error = error
+
+    def _create_all(self, batch: Collection[_Wanted]) -> None:
+        if batch:
+            made = self._store.create([wanted.new for wanted in batch], lease=self.lease)
+            for wanted, created in zip(batch, made, strict=True):
+                wanted.created = created
+
+    async def by_id(self, run_id: str) -> RunRecord:
+        """The run with an id, claimed unless it has succeeded.
+
+        Raises:
+            RunLeasedError: A process executes it.
+            Exception: As ``RunStore.claim_run``.
+        """
+        lease, dead = self.lease, dead_for(run_id, await self._call(self._store.owners))
+
+        def claim() -> list[RunRecord]:
+            return [self._store.claim_run(run_id, lease, again=True, dead=dead)]
+
+        try:
+            (run,) = await self.claimed(claim)
+        except RunConflictError:
+            found = await self._call(self._store.find, run_id)
+            if found is None or found.status is not RunStatus.SUCCEEDED:
+                raise
+            return found
+        return run
 
     async def claimed(self, claim: Callable[[], Sequence[RunRecord]]) -> Sequence[RunRecord]:
         """The runs that ``claim`` has claimed. If this is cancelled meanwhile, it lets go of them.

@@ -10,7 +10,7 @@ from cascade.runtime.durable.runs import Begin, DurableRuns
 from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.options import MOST_RECOVERIES
 from cascade.spec.errors import RunConflictError
-from cascade.spec.run_rows import Change, Created, RunRecord, RunStatus
+from cascade.spec.run_rows import Change, Loaded, RunRecord, RunStatus
 
 
 async def value_of_run(
@@ -29,41 +29,35 @@ async def value_of_run(
     """
     async with AsyncExitStack() as stack:
         with runs.opening(wanted.new.run_id):
-            run, tenure = await _owned(runs, wanted, stack)
+            run, tenure, loaded = await _owned(runs, wanted, stack)
         if tenure is None:
             return await runs.result(run)
         await runs.refuse_stuck(run, tenure, MOST_RECOVERIES)
-        return await runs.execute(run, wanted.program, begin, tenure, unload=unload)
+        return await runs.execute(run, wanted.program, begin, tenure, loaded=loaded, unload=unload)
 
 
 async def _owned(
     runs: DurableRuns, wanted: Wanted, stack: AsyncExitStack
-) -> tuple[RunRecord, Tenure | None]:
-    """The run, and the time in which this engine owns it; without one, it has succeeded."""
-    store, claims, run_id = runs.store, runs.claims, wanted.new.run_id
-    lease, dead = claims.lease, await claims.dead(run_id)
-    made: list[Created] = []
+) -> tuple[RunRecord, Tenure | None, Loaded | None]:
+    """The run; the time in which this engine owns it, None if it has succeeded; and what it knows.
 
-    def create() -> list[RunRecord]:
-        made.extend(store.create([wanted.new], lease=lease, dead=dead))
-        return [created.run for created in made if created.claimed]
-
-    def claim() -> list[RunRecord]:
-        return [store.claim_run(run_id, lease, again=True, dead=dead)]
-
-    tenure = None
-    if await claims.claimed(create):
-        tenure = await stack.enter_async_context(claims.owned(made[0].run))
-    run, new, _ = made[0]
-    if not new:
-        loaded = await runs.call(store.load, run.number)
-        try:
-            check_same(runs.codec, wanted, run, loaded)
-        except RunConflictError:
-            if tenure is not None:
-                await runs.release(run, Change(RunStatus.ENQUEUED), tenure)
-            raise
-    if tenure is None and run.status is not RunStatus.SUCCEEDED:
-        (run,) = await claims.claimed(claim)
+    The last is None if it has to be read.
+    """
+    store, claims, new = runs.store, runs.claims, wanted.new
+    run, is_new, is_claimed = await claims.created(new)
+    tenure = await stack.enter_async_context(claims.owned(run)) if is_claimed else None
+    if is_new:
+        return run, tenure, Loaded(run, new.program, new.params, new.code, (), (), (), (), None)
+    loaded = await runs.call(store.load, run.number)
+    try:
+        check_same(runs.codec, wanted, run, loaded)
+    except RunConflictError:
+        if tenure is not None:
+            await runs.release(run, Change(RunStatus.ENQUEUED), tenure)
+        raise
+    if tenure is not None or run.status is RunStatus.SUCCEEDED:
+        return run, tenure, loaded
+    run = await claims.by_id(new.run_id)
+    if run.status is not RunStatus.SUCCEEDED:
         tenure = await stack.enter_async_context(claims.owned(run))
-    return run, tenure
+    return run, tenure, None

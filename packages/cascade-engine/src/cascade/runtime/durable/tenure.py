@@ -99,11 +99,11 @@ class Tenure:
             self._in_loop(self._stop, self.lost)
 
     def _in_loop(self, call: Callable[..., object], *args: Any) -> None:
+        if asyncio._get_running_loop() is self._loop:
+            call(*args)
+            return
         with suppress(RuntimeError):  # the loop is closed
-            if asyncio._get_running_loop() is self._loop:
-                call(*args)
-            else:
-                self._loop.call_soon_threadsafe(call, *args)
+            self._loop.call_soon_threadsafe(call, *args)
 
     # -- in the loop's thread -----------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from contextvars import Context
 from typing import Final, TypeAlias
 
@@ -203,15 +204,22 @@ class Writer:
             desk.renewed, desk.in_flight = began, False
 
     def _tell(self, collected: _Collected, receipts: Sequence[Receipt]) -> None:
-        """Tell the runs of their commits."""
-        for (desk, (commit, waiting)), receipt in zip(collected, receipts, strict=True):
-            if not receipt.held:
-                self.close(desk)
-                desk.listener.lost_lease()
-                continue
-            if commit.change is not None:
-                self.close(desk)
-            desk.listener.committed(waiting, receipt)
+        """Tell the runs of their commits.
+
+        Raises:
+            BaseException: A call of a run that went on here has interrupted the event loop.
+        """
+        with ExitStack() as stack:  # one that raises must not keep the others from being told
+            for (desk, (commit, waiting)), receipt in [*zip(collected, receipts, strict=True)][
+                ::-1
+            ]:
+                if not receipt.held:
+                    self.close(desk)
+                    stack.callback(desk.listener.lost_lease)
+                    continue
+                if commit.change is not None:
+                    self.close(desk)
+                stack.callback(desk.listener.committed, waiting, receipt)
 
     def _commit(self, batch: list[Commit]) -> tuple[float, Sequence[Receipt]]:
         """Commit ``batch``, again and again while the store may come back.

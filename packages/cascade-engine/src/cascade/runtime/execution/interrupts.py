@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -61,24 +61,39 @@ class Terminated(SystemExit):
         self.signal = signal.Signals(number)
 
 
-def run_interruptibly(work: Coroutine[Any, Any, R]) -> R:
+def run_interruptibly(
+    work: Coroutine[Any, Any, R],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> R:
     """``asyncio.run`` with this module's handling of signals.
 
     Outside the main thread, or if the program handles all these signals, plain ``asyncio.run``.
+
+    Args:
+        work: What is awaited.
+        loop_factory: Makes the event loop; None for the system's own.
 
     Raises:
         KeyboardInterrupt: Ctrl-C has ended it.
         Terminated: SIGTERM or SIGHUP has ended it.
     """
     if threading.current_thread() is not threading.main_thread():
-        return asyncio.run(work)
+        return run_on(work, loop_factory)
     found = {getattr(signal, n): handler for n, handler in _DEFAULTS.items() if hasattr(signal, n)}
     ours = {n: handler for n, handler in found.items() if signal.getsignal(n) is handler}
     if not ours:
-        return asyncio.run(work)
+        return run_on(work, loop_factory)
     interrupts = _Interrupts(ours)
     with interrupts.handled():
-        return interrupts.run(work)
+        return interrupts.run(work, loop_factory)
+
+
+def run_on(
+    work: Coroutine[Any, Any, R], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
+) -> R:
+    """``asyncio.run`` with a ``loop_factory``, which it has from Python 3.12 on."""
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(work)
 
 
 class _Interrupts:
@@ -98,13 +113,17 @@ class _Interrupts:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
 
-    def run(self, work: Coroutine[Any, Any, R]) -> R:
+    def run(
+        self,
+        work: Coroutine[Any, Any, R],
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    ) -> R:
         """Run ``work`` on an event loop of its own.
 
         Raises:
             KeyboardInterrupt, Terminated: A signal came, whatever the result of the work.
         """
-        runner = asyncio.Runner()
+        runner = asyncio.Runner(loop_factory=loop_factory)
         try:
             value = runner.run(self._reach(work))
             ended = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.run_end import RunEnd
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.pump import Pump
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
+    from cascade.runtime.graph_path.lanes.staying import Staying
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
     from cascade.runtime.graph_path.lanes.wrapping import Wrapping
     from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaits
@@ -42,6 +43,22 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.node_rules.waits import Waits
     from cascade.runtime.graph_path.node_table import Nodes
 
+#: The parts that other parts ask for only if they were used.
+Rare: TypeAlias = Literal[
+    "cache_waits",
+    "caches",
+    "commits",
+    "dispatch",
+    "driver",
+    "event_loop_lane",
+    "held_calls",
+    "nodes",
+    "pruning",
+    "pump",
+    "remote_lane",
+    "staying",
+    "waits",
+]
 #: Name of a part → its class, or another function that makes it from all parts.
 Makers = Mapping[str, Callable[["RunParts"], Any]]
 
@@ -88,6 +105,7 @@ class RunParts:
     pump: Pump
     remote_lane: RemoteLane
     slow_lane: SlowLane
+    staying: Staying
     timed_calls: TimedCalls
     waits: Waits
     wrapping: Wrapping
@@ -104,21 +122,37 @@ class RunParts:
         self.end = RunEnd(run)
         self._makers = makers
 
-    def __getattr__(self, name: str) -> Any:
-        """The part ``name``, which was not used before. From any thread."""
-        maker = self._makers.get(name)
-        if maker is None:
-            raise AttributeError(name)
-        with self.lock:  # threads may need it at the same time
-            parts = self.__dict__
-            if name not in parts:
-                parts[name] = maker(self)
-            return parts[name]
+    if not TYPE_CHECKING:  # for type checkers the annotations above are all names that there are
 
-    def made(self, name: str) -> Any:
+        def __getattr__(self, name: str) -> Any:
+            """The part ``name``, which was not used before. From any thread."""
+            maker = self._makers.get(name)
+            if maker is None:
+                raise AttributeError(name)
+            with self.lock:  # threads may need it at the same time
+                parts = self.__dict__
+                if name not in parts:
+                    parts[name] = maker(self)
+                return parts[name]
+
+    def made(self, name: Rare) -> Any:
         """The part ``name``, or None if it was not used."""
         return self.__dict__.get(name)
 
     def let_go(self) -> None:
         """Drop all parts, many of which refer to this, so that no cycle needs the collector."""
         self.__dict__.clear()
+
+
+class Part:
+    """A part of a graph run, such as a lane or a rule; has the parts that most of them use.
+
+    Args:
+        parts: The parts of the run.
+    """
+
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._run, self._lock = parts.run, parts.lock
+        self._reports, self._end = parts.reports, parts.end
+        self._nodes, self._dispatch = parts.nodes, parts.dispatch

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from cascade.graph.wiring import Wiring
 from cascade.runtime.execution.carried_errors import carried
@@ -53,11 +53,11 @@ from cascade.runtime.graph_path.node_rules.pruning import Pruning
 from cascade.runtime.graph_path.node_rules.waits import Waits
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.queues.stages import Stages
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Rare, RunParts
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
-from cascade.runtime.graph_path.small_runs.shared_runs import short_run
-from cascade.runtime.graph_path.small_runs.short_batches import Batch
+from cascade.runtime.graph_path.small_runs.shared_runs import small_run
+from cascade.runtime.graph_path.small_runs.worker_batches import Batch
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
@@ -90,12 +90,12 @@ class GraphExecutionStrategy:
             ExceptionGroup: Tasks failed, in a run that goes on nevertheless.
         """
         begun = None
-        short = short_run(run, target) if getattr(self._solver, "in_order", False) else None
-        if short is not None:
-            begun = await short.outcome()
+        small = small_run(run, target) if getattr(self._solver, "in_order", False) else None
+        if small is not None:
+            begun = await small.outcome()
             if type(begun) is not Begun:
                 return begun
-            del short
+            del small
         outcome = await GraphRun(run, self._solver, self._tier).value(target, begun)
         return value_or_raise(outcome, target.name, target)
 
@@ -105,6 +105,13 @@ def _remote_lane(parts: RunParts) -> Any:
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
 
     return RemoteLane(parts)
+
+
+def _staying(parts: RunParts) -> Any:
+    # As above.
+    from cascade.runtime.graph_path.lanes.staying import Staying
+
+    return Staying(parts)
 
 
 #: Makers of the parts that a run makes when they are first used.
@@ -129,10 +136,23 @@ _MAKERS = {
     "pump": Pump,
     "remote_lane": _remote_lane,
     "slow_lane": SlowLane,
+    "staying": _staying,
     "timed_calls": TimedCalls,
     "waits": Waits,
     "wrapping": Wrapping,
 }
+
+#: The parts that have something to close at the end of a run, if they were used.
+_CLOSED: Final[tuple[Rare, ...]] = (
+    "driver",
+    "pump",
+    "waits",
+    "cache_waits",
+    "commits",
+    "remote_lane",
+    "pruning",
+    "caches",
+)
 
 
 class GraphRun:
@@ -227,13 +247,7 @@ class GraphRun:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""
         if self._run.journal is not None:
             self._run.journal.end()
-        driver = self._parts.made("driver")
-        if driver is not None:
-            driver.close()
-        pump = self._parts.made("pump")
-        if pump is not None:
-            pump.close()
-        for name in ("waits", "cache_waits", "commits", "remote_lane", "pruning", "caches"):
+        for name in _CLOSED:
             part = self._parts.made(name)
             if part is not None:
                 part.close()

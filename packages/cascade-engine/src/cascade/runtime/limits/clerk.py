@@ -12,7 +12,7 @@ from weakref import WeakMethod
 
 from cascade.runtime.limits.ledger import Ledger
 from cascade.spec.errors import StoreError
-from cascade.spec.limit_store import LimitStore, Revised
+from cascade.spec.limit_store import Clock, LimitStore, Revised
 
 #: The name of the document.
 DOCUMENT: Final = "limits"
@@ -104,7 +104,7 @@ class Clerk:
         self._leave()
 
     def _leave(self) -> None:
-        def leave(body: bytes | None, _now: float) -> Revised | None:
+        def leave(body: bytes | None, _now: Clock) -> Revised | None:
             ledger = Ledger.read(body)
             return Revised(ledger.write()) if ledger.forget([self._member]) else None
 

@@ -1,13 +1,13 @@
-"""Ledger: who holds what of shared limits, and whose turn it is.
+"""Ledger: the shared amounts that each process holds, and the order in which processes get them.
 
 The ledger is one document in a store. A process that shares limits is a *member* of it. A member
-states what it uses and what it wants; the ledger grants what is free. All rules are here; stores
-only keep the document and change it for one member after the other.
+states its amounts in use and its wants, and the ledger grants free amounts. All rules are here;
+stores only keep the document and change it for one member after the other.
 
-Order. What a member wants are *tickets*, numbered as they come: the amounts and tokens that one
-attempt needs, all at once or nothing. They are granted in the order of their numbers, and one that
-is short reserves its share, as permits do in a process (``capacities``). A ticket is granted when
-its member asks. So no member waits for ever: its ticket comes to the front, whatever others do.
+Order. A *ticket* has the amounts and tokens that one attempt needs, all at once or nothing. Tickets
+are numbered as they come. They are granted in the order of their numbers, and one that is short
+reserves its share, as permits do in a process (``capacities``). A ticket is granted when its member
+asks. No member waits for ever, because its ticket comes to the front.
 
 Statements are absolute: a member says what it uses now, and not what it returns. If an answer gets
 lost, with grants in it, the next statement sets it right.
@@ -53,7 +53,7 @@ class Rate(NamedTuple):
 
 
 class Statement(NamedTuple):
-    """What a member says."""
+    """The present use and the wants of a member."""
 
     #: Another number than before, so that others see that it lives.
     beat: int
@@ -65,20 +65,20 @@ class Statement(NamedTuple):
     rates: Mapping[str, Rate]
     #: The amounts that it uses.
     held: Amounts
-    #: What its waiting attempts need, the first one first.
+    #: The needs of its waiting attempts, the first one first.
     wants: Sequence[Amounts]
     #: Tokens that it would use soon, by bucket.
     extras: Mapping[str, int]
 
 
 class Answer(NamedTuple):
-    """What a member gets."""
+    """The reply to a statement."""
 
     #: The wants that were granted.
     granted: Sequence[Amounts]
     #: Tokens beside those, by bucket.
     extras: Mapping[str, int]
-    #: The amounts that nobody holds, by capacity.
+    #: The free amounts, by capacity.
     free: Amounts
     #: Other members that hold some of a capacity.
     holders: Mapping[str, Sequence[str]]
@@ -92,7 +92,7 @@ class Answer(NamedTuple):
 
 @dataclass(slots=True)
 class Member:
-    """What the ledger knows of a process."""
+    """A process in the ledger."""
 
     beat: int
     lease: float
@@ -129,6 +129,11 @@ class Ledger:
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
     _next: int = 0
 
+    @property
+    def has_rates(self) -> bool:
+        """Whether the time matters."""
+        return bool(self._buckets) or any(member.rates for member in self.members.values())
+
     # -- members ------------------------------------------------------------------------------
 
     def forget(self, names: Collection[str]) -> bool:
@@ -154,7 +159,7 @@ class Ledger:
     # -- grants -------------------------------------------------------------------------------
 
     def state(self, me: str, statement: Statement, now: float) -> Answer:
-        """Write down what a member says, and grant it what is free.
+        """Write down a member's statement, and grant it free amounts.
 
         Its rates and totals must be those of the others.
         """
@@ -252,7 +257,7 @@ class Ledger:
         return sorted(tickets, key=lambda ticket: ticket[1])
 
     def _free(self) -> dict[str, Any]:
-        """What nobody holds; less than nothing if a process came back from the dead with it."""
+        """The free amounts; negative if a process has come back with amounts that others got."""
         free: dict[str, Any] = {
             BUCKET + name: floor(bucket.tokens + _ROUNDING)
             for name, bucket in self._buckets.items()

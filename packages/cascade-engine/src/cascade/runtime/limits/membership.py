@@ -1,10 +1,10 @@
 """Membership: a process as a member of the ledger in a store, and its lease.
 
-A member tells the store every third of its lease that it lives. Another one that has seen no such
-sign for longer than the lease, by its own monotonic clock, takes back what the member holds; so no
-clock that is set, of a machine or of the store, ends a lease. The member counts from before it gave
-the sign, so its lease ends earlier in its own eyes than in those of others. On one machine, a
-process that has ended is known to be dead.
+A member gives a sign of life to the store every third of its lease. Another member takes back its
+amounts if it has seen no sign for longer than the lease, by its own monotonic clock. So no setting
+of a clock, on a machine or in the store, ends a lease. The member counts its lease from before the
+sign, so its own count ends earlier than those of the others. On one machine, members find out that
+a process has ended, and take back its amounts at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from cascade.runtime.limits.ledger import (
     Statement,
 )
 from cascade.spec.errors import ArgumentError, CapacityError
-from cascade.spec.limit_store import LimitStore, Revised, SharesLimits
+from cascade.spec.limit_store import Clock, LimitStore, Revised, SharesLimits
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ _MARGIN: Final = 1.1
 #: Seconds between looks for processes of this machine that have ended, or for a sign of life.
 _LOOK: Final = 0.1
 
-#: What to do where nothing may wait.
+#: The advice in a thread that must not wait.
 _ASK_LATER: Final = (
     "whether that process still lives is known after its lease: to wait for that, make the "
     "Capacities before the event loop runs, or by asyncio.to_thread"
@@ -139,7 +139,7 @@ class Membership:
             time.sleep(_LOOK)
 
     def statement(self, held: Amounts, rates: Mapping[str, Rate]) -> Statement:
-        """What it could say, without any wants."""
+        """A statement without wants."""
         return Statement(self._beat, self._lease, self._totals, rates, held, (), {})
 
     def state(self, statement: Statement, now: float | None = None) -> Answer:
@@ -158,17 +158,20 @@ class Membership:
         answer: Answer | None = None
         was_there = False
 
-        def write(body: bytes | None, time: float) -> Revised | None:
+        def write(body: bytes | None, time: Clock) -> Revised | None:
             nonlocal answer, was_there
             ledger = Ledger.read(body)
             has_changed = ledger.forget(self._silent(ledger))
             self._check(ledger, statement.totals, statement.rates)
             was_there = self.name in ledger.members
-            answer = ledger.state(self.name, statement, time if now is None else now)
+            at = now
+            if at is None:
+                at = time() if statement.rates or ledger.has_rates else 0.0
+            answer = ledger.state(self.name, statement, at)
             if self.limits.local and not (has_changed or answer.changed):
                 return None  # no sign of life is needed, and each writing is told to all
-            # Others wait for what is free now. After a crash of the database, only grants would be
-            # missed: all else is in the next statement again.
+            # A crash of the database may undo what is not lasting. The next statement repeats all
+            # of it but grants.
             grants = bool(answer.granted or answer.extras)
             return Revised(ledger.write(), news=answer.others_wait, lasting=grants)
 
@@ -198,7 +201,7 @@ class Membership:
             StoreError: The store cannot be used.
         """
 
-        def write(body: bytes | None, _now: float) -> Revised:
+        def write(body: bytes | None, _now: Clock) -> Revised:
             ledger = Ledger.read(body)
             ledger.forget(self._silent(ledger))
             self._check(ledger, {}, rates)

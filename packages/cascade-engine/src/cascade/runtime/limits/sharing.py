@@ -1,16 +1,18 @@
 """Sharing: the capacities and rates of a process that it shares with others, through a store.
 
-The process holds amounts of the ledger in the store for its attempts, and returns them when those
-end. Its own queue (``capacities``) gives what was granted to its attempts in their order; the
-ledger reserves what an attempt lacks, as only it knows how much there is. An
-attempt that finds nothing free here waits, until a *round* to the store has brought what it needs.
+The ledger in the store grants amounts to the process for its attempts, and the process returns them
+when the attempts end. The queue of the process (``capacities``) gives granted amounts to its
+attempts in their order. The ledger reserves amounts for attempts that wait, because only the ledger
+knows the free amounts. An attempt that finds no free amount in the process waits until a *round* to
+the store has brought its amounts.
 
-A process whose lease is over (``membership``) begins no call on the amounts that it holds, as
-others may have got them. Calls under way cannot be stopped; they are in the ledger as soon as their
-process speaks again, and nothing is granted on top of them. If the store fails, attempts wait, and
-those under way go on.
+A process whose lease is over (``membership``) begins no call on the amounts that it holds, because
+other processes may have got them. Calls under way cannot be stopped. The next statement of the
+process puts them into the ledger again, which grants nothing on top of them. If the store fails,
+attempts wait, and calls under way go on.
 
-Rounds to a database are made by a thread, and others by whoever has something to say.
+A thread makes the rounds to a database. In a store in memory, the thread with a statement makes
+the round itself.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ _MOST_TICKETS: Final = 64
 _REUSE: Final = 0.02
 #: Seconds between looks while amounts are awaited: the first, and the longest.
 _FIRST_LOOK, _LONGEST_LOOK = 0.001, 0.01
-#: The longest one where the store tells what others have written.
+#: The longest one where the store notifies this process of changes.
 _LONGEST_WITH_NEWS: Final = 0.1
 #: Seconds between attempts to use a store that fails: the first, and the longest.
 _FIRST_RETRY, _LONGEST_RETRY = 0.05, 1.0
@@ -55,7 +57,7 @@ _LATE: Final = 1.0
 
 
 class Sharing:
-    """What a Capacities and its engines share.
+    """The part of a Capacities that it shares with other processes.
 
     Its methods are called under the lock of the queue, unless they say otherwise.
 
@@ -94,7 +96,7 @@ class Sharing:
         self._rules: WeakKeyDictionary[Any, tuple[SharedRateRule, ...]] = WeakKeyDictionary()
         #: The amounts that the store has granted: those in use, and the free ones of the queue.
         self._granted: dict[str, Any] = dict.fromkeys(totals, 0)
-        #: The last statement that the store has kept, as far as others care.
+        #: The parts of the last statement in the store that other processes read.
         self._said: tuple[Any, ...] | None = None
         self._answer: Answer | None = None
         self._reuse_until = -math.inf
@@ -125,13 +127,13 @@ class Sharing:
         return self._member.is_valid and self._ending.alive
 
     def check(self) -> None:
-        """Let go of free amounts that may be another's by now."""
+        """Let go of free amounts if other processes may have got them."""
         if not self.holds:
             self._let_go()
 
     def give_back(self, amounts: Iterable[tuple[str, Any]]) -> None:
         """Return the amounts of a call that has ended."""
-        # With several lines, the order of what they need is the store's affair.
+        # With several lines, the store decides which of them comes first.
         may_reuse = len(self._queue._lines) == 1 and clock() < self._reuse_until
         for name, amount in amounts:
             if may_reuse:
@@ -196,7 +198,7 @@ class Sharing:
             raise ArgumentError(str(error)) from None
 
     def free(self) -> dict[str, float]:
-        """What no process held when this one last asked."""
+        """The amounts that were free in all processes when this one last asked."""
         free = self._totals if self._answer is None else self._answer.free
         return {name: max(told(free.get(name, 0)), 0) for name in self._totals}
 
@@ -212,7 +214,7 @@ class Sharing:
     # -- rounds; not under the lock -----------------------------------------------------------
 
     def make_round(self) -> float:
-        """Tell the store what has changed, and take what it grants.
+        """Make a statement to the store, and take the amounts and tokens that it grants.
 
         Returns:
             Seconds until there should be another round.
@@ -282,12 +284,12 @@ class Sharing:
         return pause
 
     def _hear(self) -> None:
-        """The store has told that others have written. In its thread."""
+        """The store has news of other processes. In the store's thread."""
         self._has_heard = True
         self._clerk.wake()
 
     def _statement(self) -> Statement:
-        """What there is to say now. Free amounts, which the queue does not use, are returned."""
+        """The present statement. It returns free amounts, which the queue does not use."""
         self._let_go()
         self._now = time_of(self._queue, self._now)
         wants, lacking = demand(self._queue, _MOST_TICKETS)
@@ -305,7 +307,7 @@ class Sharing:
     def _apply(self, answer: Answer, started: float) -> None:
         self._answer = answer
         is_late = clock() - started > _LATE and not self._is_local
-        if self.holds:  # else the next statement returns what was granted
+        if self.holds:  # else the next statement returns the grants
             # Less than nothing is free if this process has come back from the dead.
             is_short = any(amount < 0 for amount in answer.free.values())
             may_reuse = not (answer.others_wait or is_short or self._is_local)
@@ -330,7 +332,7 @@ class Sharing:
                 rules[name.removeprefix(BUCKET)].put(1)
 
     def _admit(self, rules: Iterable[SharedRateRule], answer: Answer, started: float) -> None:
-        """Let the queue use what was granted, at once."""
+        """Let the queue use the grants at once."""
         self._is_applying = True
         try:
             self._queue._admit()
@@ -375,7 +377,7 @@ def _real_time(_now: float) -> float:
 
 
 def _caller(method: Callable[[], object]) -> Callable[[], None]:
-    """What a store calls when a member has changed something; it keeps nothing alive."""
+    """A function for a store to call at news, which does not keep the object alive."""
     weak = WeakMethod(method)
 
     def call() -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from cascade.runtime.diagnostics.error_notes import add_note
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
+from cascade.runtime.execution.taken_once import TakenOnce
 from cascade.runtime.resources import faults
 from cascade.spec.injection import Inject
 from cascade.spec.resource import ResourceDefinition
@@ -34,7 +35,7 @@ class GivenUp(BaseException):
     """Ends the work of a thread whose step was found to be late."""
 
 
-class Step:
+class Step(TakenOnce):
     """An opening or a closing under way.
 
     Attributes:
@@ -44,7 +45,7 @@ class Step:
         due: The time at which it has to end; None if that is not known yet.
     """
 
-    __slots__ = ("_open", "definition", "due", "generator", "held", "is_closing")
+    __slots__ = ("definition", "due", "generator", "held", "is_closing")
 
     def __init__(
         self,
@@ -53,18 +54,10 @@ class Step:
         generator: Generator[Any, None, None],
         is_closing: bool,
     ) -> None:
+        super().__init__()
         self.held, self.definition, self.generator = held, definition, generator
         self.is_closing = is_closing
         self.due: float | None = None
-        self._open = [None]
-
-    def take(self) -> bool:
-        """Decide what becomes of the step; True for the first caller only."""
-        try:
-            self._open.pop()  # atomic
-        except IndexError:
-            return False
-        return True
 
 
 class Watch(Protocol):

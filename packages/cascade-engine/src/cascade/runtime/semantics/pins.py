@@ -110,7 +110,9 @@ def hidden_in(lazy: LazyResult[Any]) -> list[Any]:
     if isinstance(lazy, MappedLazyResult):
         plan, policies = lazy.args[0], lazy._policies
         amounts = policies.amounts.values() if policies else ()
-        return [plan.task, *plan.shared.values(), *amounts, *(f.instead for _, f in plan.fallbacks)]
+        reducer = () if plan.window is None else (plan.window.reducer,)
+        fallbacks = (f.instead for _, f in plan.fallbacks)
+        return [plan.task, *reducer, *plan.shared.values(), *amounts, *fallbacks]
     return []
 
 

@@ -54,7 +54,7 @@ _MOST_PARENTS: Final = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTelemetry:
-    """How an engine reports to OpenTelemetry: ``cs.Engine(otel=cs.OpenTelemetry(…))``.
+    """How an engine reports to OpenTelemetry: ``cs.Engine(otel=OpenTelemetry(…))``.
 
     ``cs.Engine(otel=True)`` uses the global providers, and the defaults.
 

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cascade.adapters.cache.by_code import ByCode
+from cascade.adapters.cache.lru import LRUCache
 from cascade.observatory.benchmarks.caching_peers import Keeper, installed_keepers, row
 from cascade.observatory.benchmarks.contenders import Cascade
 from cascade.observatory.benchmarks.program import Bench, Program, Section
@@ -23,6 +24,8 @@ from cascade.spec.task import task
 
 #: The contenders of Cascade: a call as a run of its own, the cache alone, and calls of one run.
 RUN, CACHE, GRAPH = "ByCode, a run", "ByCode, the cache alone", "ByCode, a node of a run"
+#: The contender without a cache.
+PLAIN = "no cache"
 #: The most ms for a run of 10,000 nodes in which nothing has changed.
 UNCHANGED_MOST = 50.0
 _JOBLIB = "joblib"
@@ -35,6 +38,12 @@ rows = task(pure=True)(row)
 @task(pure=True)
 def double(number: int) -> int:
     """A node of the large graph."""
+    return number * 2
+
+
+@task
+def plain_double(number: int) -> int:
+    """The same without a cache."""
     return number * 2
 
 
@@ -175,6 +184,42 @@ def unchanged(bench: Bench) -> None:
         )
 
 
+def nodes(bench: Bench) -> None:
+    """A node of a wide graph, by the cache that it has."""
+    size = min(bench.largest * 50, _NODES)
+    with ExitStack() as stack:
+        folder = stack.enter_context(TemporaryDirectory(prefix="cascade-caching-"))
+        cached = stack.enter_context(Cascade(cache=f"sqlite:///{folder}/cache.db"))
+        plain, memory = stack.enter_context(Cascade()), LRUCache(2 * size)
+
+        def by(cascade: Cascade, author: Callable[[int], Any], first: int | None = 0) -> Any:
+            """Runs one node for each of some numbers, new ones if ``first`` is None."""
+
+            async def run() -> Any:
+                begin = next(_numbers) * size if first is None else first
+                values = await cascade.engine.run([author(n) for n in range(begin, begin + size)])
+                return [value - 2 * begin for value in (values[0], values[-1])]
+
+            return lambda: cascade.wait_for(run)
+
+        expected = [0, 2 * (size - 1)]
+        contenders = [
+            Contender(name, work, size, expected)
+            for name, work in (
+                (PLAIN, by(plain, plain_double)),
+                ("pure, no cache", by(plain, double)),
+                ("cache switched off", by(cached, lambda n: double(n).with_cache(None))),
+                ("LRUCache, hit", by(plain, lambda n: double(n).with_cache(memory))),
+                ("ByCode, unchanged", by(cached, double)),
+                ("ByCode, computed", by(cached, double, None)),
+            )
+        ]
+        for contender in contenders[:-1]:  # the first run of each keeps the values
+            contender.run()
+        bench.measure("nodes", contenders, bench.rounds(size), PLAIN, "node")
+    bench.show(f"a node of {size}", {"": "nodes"})
+
+
 SECTIONS = (
     Section(
         "hit",
@@ -185,6 +230,13 @@ SECTIONS = (
     ),
     Section("miss", "A call whose value is computed and kept", "The same with new ints.", misses),
     Section(
+        "nodes",
+        "A node of a large graph",
+        "A list of calls of one plain function: without a cache, with one that is not used, with "
+        "values that are there, and with new numbers, whose values are computed and kept.",
+        nodes,
+    ),
+    Section(
         "unchanged",
         "A run in which nothing has changed",
         "A wide graph of pure tasks below one target, run again.",
@@ -194,7 +246,7 @@ SECTIONS = (
 
 PROGRAM = Program(
     "caching",
-    "Costs of a cache by code: of a hit, of a miss, and of a run in which nothing has changed.",
+    "Costs of a cache by code: of a hit, of a miss, of a node, and of a run without a change.",
     SECTIONS,
     most=_CALLS,
     quick=50,

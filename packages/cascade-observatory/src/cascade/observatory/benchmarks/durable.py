@@ -7,33 +7,44 @@ and are deleted with it.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from cascade.adapters.stores import open_store
+from cascade.observatory.benchmarks import postgres
 from cascade.observatory.benchmarks.contenders import TASKS, Cascade, EventLoop
-from cascade.observatory.benchmarks.durable_peers import installed_savers
+from cascade.observatory.benchmarks.durable_peers import installed_dbos, installed_savers
 from cascade.observatory.benchmarks.program import REFERENCE, Bench, Program, Section
 from cascade.observatory.benchmarks.rounds import Contender
 from cascade.observatory.benchmarks.shapes import WIDE
+from cascade.runtime.options import Durability
 from cascade.spec.task import task
 
 NOT_KEPT = "not kept"
 #: Contender → the URL of its store, with the folder left out, and what its runs wait for.
-STORES: Mapping[str, tuple[str, str]] = {
+STORES: Mapping[str, tuple[str, Durability]] = {
     "SQLite": ("sqlite:///{}/full.db", "sync"),
     "SQLite, normal": ("sqlite:///{}/normal.db?synchronous=normal", "sync"),
     "SQLite, async": ("sqlite:///{}/async.db", "async"),
     "memory": ("memory:", "sync"),
 }
+POSTGRES = "PostgreSQL"
 #: The most µs at 25 M calls/s: what the journal adds to a node, and a step that is committed.
 NODE_MOST, STEP_MOST = 4.0, 150.0
 #: The most that snapshots may add to a loop, and a step without waiting to one that is not kept.
 LOOP_MOST, ASYNC_MOST = 1.01, 1.3
-_NODES, _STEPS, _AGENTS = 10_000, 200, 100
+#: The most that a step may take of one of DBOS, both in PostgreSQL.
+DBOS_MOST = 1 / 3
+#: Least steps of agents that share a commit, where a thousand wait for one.
+SHARED_LEAST = 25.0
+_NODES, _STEPS, _AGENTS = 10_000, 200, 1_000
+#: Steps of each of these agents.
+_EACH = 5
 _ids = count()
 
 
@@ -50,15 +61,41 @@ def turn(left: int, made: int = 0) -> Any:
 
 
 class _Systems:
-    """An engine without a store, and one for each of ``STORES``."""
+    """An engine without a store, and one for each of ``stores``.
 
-    def __init__(self, stack: ExitStack) -> None:
+    Attributes:
+        commits: Contender → how many commits its store has made.
+    """
+
+    def __init__(
+        self, stack: ExitStack, stores: Mapping[str, tuple[str, Durability]] = STORES
+    ) -> None:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="cascade-durable-")))
         self.folder = folder
+        self.commits: Counter[str] = Counter()
         self.engines: dict[str, Cascade] = {NOT_KEPT: stack.enter_context(Cascade())}
-        for name, (url, durability) in STORES.items():
-            engine = Cascade(store=url.format(folder), durability=durability)
+        for name, (url, durability) in stores.items():
+            store = stack.enter_context(closing(open_store(url.format(folder))))
+            self._count_commits(name, store)
+            engine = Cascade(store=store, durability=durability)
             self.engines[name] = stack.enter_context(engine)
+
+    def _count_commits(self, name: str, store: Any) -> None:
+        commit, at_once = store.commit, getattr(store, "commit_at_once", None)
+
+        def counted(batch: Any, *, seconds: float) -> Any:
+            self.commits[name] += 1
+            return commit(batch, seconds=seconds)
+
+        def counted_at_once(batch: Any, *, seconds: float) -> Any:
+            assert at_once is not None
+            receipts = at_once(batch, seconds=seconds)
+            self.commits[name] += receipts is not None
+            return receipts
+
+        store.commit = counted
+        if at_once is not None:
+            store.commit_at_once = counted_at_once
 
     def contenders(
         self, author: Callable[[], Any], operations: int, expected: Any, **options: Any
@@ -144,15 +181,55 @@ def _counting(
 
 def agents(bench: Bench) -> None:
     """Agents at once on one store, whose steps share commits."""
-    many, each = min(bench.largest, _AGENTS), 5
     with ExitStack() as stack:
-        systems = _Systems(stack)
-        contenders = [
-            Contender(name, systems.gathered(name, many, each), many * each, many * each)
-            for name in systems.engines
-        ]
-        bench.measure("agents", contenders, bench.rounds(many * each), NOT_KEPT, "step")
-    bench.show(f"a step of {many} agents at once", {"": "agents"})
+        _measure_agents(bench, _Systems(stack), "agents", "SQLite")
+
+
+def _measure_agents(bench: Bench, systems: _Systems, title: str, what: str) -> None:
+    """Measure agents, and how many of their steps share a commit in the store ``what``."""
+    many = min(bench.largest, _AGENTS)
+    steps = many * _EACH
+    contenders = [
+        Contender(name, systems.gathered(name, many, _EACH), steps, steps)
+        for name in systems.engines
+    ]
+    bench.measure(title, contenders, bench.rounds(steps), NOT_KEPT, "step")
+    bench.show(f"a step of {many} agents at once", {"": title})
+    systems.commits.clear()
+    systems.gathered(what, many, _EACH)()
+    bench.found.target(
+        f"{many} agents at once: steps a commit, {what}",
+        steps / systems.commits[what],
+        least=SHARED_LEAST,
+        unit="steps",
+    )
+
+
+def in_postgres(bench: Bench) -> None:
+    """Agents whose steps are committed to a PostgreSQL server: one, and many at once."""
+    if not postgres.is_installed():
+        bench.console.print("not installed: PostgreSQL, or its driver psycopg")
+        return
+    made = min(bench.largest, _STEPS)
+    few = max(1, made // 10)
+    with ExitStack() as stack:
+        url = stack.enter_context(postgres.running())
+        systems = _Systems(stack, {POSTGRES: (url, "sync")})
+        contenders = systems.contenders(lambda: step(made), made, made)
+        loop = stack.enter_context(EventLoop())
+        dbos = bench.those_installed(installed_dbos())
+        for saver in dbos:
+            stack.callback(saver.close)
+            saver.open_database(url)
+            contenders.append(Contender(saver.name, _counting(loop, saver.count, few), few, few))
+        samples = bench.measure(
+            "steps, PostgreSQL", contenders, bench.rounds(made), NOT_KEPT, "step"
+        )
+        bench.show(f"a step of an agent of {made}", {"": "steps, PostgreSQL"})
+        for saver in dbos:
+            ratio = samples.ratio(POSTGRES, saver.name).median
+            bench.found.target(f"a step: {POSTGRES} over {saver.name}", ratio, most=DBOS_MOST)
+        _measure_agents(bench, systems, "agents, PostgreSQL", POSTGRES)
 
 
 def loop(bench: Bench) -> None:
@@ -190,6 +267,13 @@ SECTIONS = (
         "Agents that share commits",
         f"{_AGENTS} such agents at once, each a run of its own, on one engine and one store.",
         agents,
+    ),
+    Section(
+        "durable postgres",
+        "The same in PostgreSQL",
+        "One such agent, beside DBOS on the same server; and the agents at once. The server is "
+        "local, and set up as it comes, so its commits reach the disk.",
+        in_postgres,
     ),
     Section(
         "durable loop",

@@ -14,13 +14,13 @@ from cascade.observatory.benchmarks.peers import installed
 
 
 class Saver(Protocol):
-    """Counts up, and saves each step in a SQLite file before the next one."""
+    """Counts up, and saves each step in a database before the next one."""
 
     @property
     def name(self) -> str: ...
 
     def open(self, folder: Path) -> None:
-        """Begin to save in ``folder``."""
+        """Begin to save in a SQLite file in ``folder``."""
 
     async def count(self, steps: int) -> int: ...
 
@@ -37,11 +37,15 @@ class Dbos:
         self.name = f"{self.distribution} {version(self.distribution)}"
 
     def open(self, folder: Path) -> None:
+        self.open_database(f"sqlite:///{folder}/dbos.db")
+
+    def open_database(self, url: str) -> None:
+        """Begin to save in the database with this URL."""
         dbos = self._module.DBOS
         logging.getLogger("dbos").setLevel(logging.ERROR)
         dbos(config={
             "name": "count",
-            "system_database_url": f"sqlite:///{folder}/dbos.db",
+            "system_database_url": url,
             "run_admin_server": False,
             "log_level": "ERROR",
         })  # fmt: skip
@@ -105,6 +109,11 @@ class LangGraphSaver:
 
     def close(self) -> None:
         """Nothing is left open between two counts."""
+
+
+def installed_dbos() -> tuple[list[Dbos], list[str]]:
+    """DBOS if it is installed, or its missing distribution. Only one can be open at a time."""
+    return installed((Dbos,))
 
 
 def installed_savers() -> tuple[list[Saver], list[str]]:

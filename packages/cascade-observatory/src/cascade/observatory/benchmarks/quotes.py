@@ -15,17 +15,24 @@ out, is the first column. If several cells fit, the quote is their range.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 
+#: The words of a quote on pages in Chinese.
+IN_CHINESE = {"to": "到", "times": "倍"}
 #: The target of a quote: its name, anchor and title.
 _TARGET = re.compile(r'^\[([\w-]+)\]: (?:docs/)?performance\.md#([\w-]+) "([^"]*)"$', re.MULTILINE)
 _WHICH = re.compile(r"(.+?) of (.+?)(?: at ([\d ]+))?")
 _CELL = re.compile(r"(\d[\d ]*(?:\.\d+)?)(?: (\D+))?")
 
 
-def renewed(text: str, performance: str) -> str:
+def renewed(text: str, performance: str, translated: Mapping[str, str] | None = None) -> str:
     """The Markdown ``text``, with its quotes as the page ``performance`` has them.
+
+    Args:
+        text: A page.
+        performance: The page with the tables.
+        translated: The words of quotes in the language of ``text``, such as ``IN_CHINESE``.
 
     Raises:
         ValueError: A quote fits no cell, or is of cells with several units.
@@ -33,6 +40,7 @@ def renewed(text: str, performance: str) -> str:
 
     for name, anchor, title in _TARGET.findall(text):
         words = quote(performance, anchor, title).split(" ")
+        words = [(translated or {}).get(word, word) for word in words]
 
         def renew(found: re.Match[str], words: list[str] = words) -> str:
             spaces = re.findall(r"\s+", found[1])  # where the line breaks, it still does

@@ -34,7 +34,7 @@ from cascade.runtime.graph_path.compiled_loops.loop_steps import (
     fail_here,
 )
 from cascade.runtime.graph_path.rounds import Rounds
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.limits.admission import needs_permit
@@ -51,7 +51,7 @@ _LONG = 0.02
 _ALIKE = 4
 
 
-class LoopDriver:
+class LoopDriver(Part):
     """Makes the steps of loops for one run.
 
     Args:
@@ -59,12 +59,9 @@ class LoopDriver:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._end = parts.end
+        super().__init__(parts)
         self._entries = parts.entries
         self._rounds = Rounds.of(self._run)
-        self._dispatch = parts.dispatch
         self._commits = None if self._run.journal is None else parts.commits
         self._end.at_stop(self._run.steps.end_batches)
         self._dispatch.at_look(self.end_long_batches)

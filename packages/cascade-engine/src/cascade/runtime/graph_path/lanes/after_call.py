@@ -7,7 +7,7 @@ from typing import Any
 from cascade.runtime.attempts import pause_after
 from cascade.runtime.graph_path.compiled_loops.awaited_loops import NOT_ENTERED
 from cascade.runtime.graph_path.compiled_loops.loop_driver import MOVED
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.loops.protocol import PAUSED
 from cascade.runtime.semantics.outcomes import Missing, refuse_coroutine
@@ -17,7 +17,7 @@ from cascade.spec.lazy_types import LazyResult, result_of
 from cascade.spec.mapping import expand
 
 
-class AfterCall:
+class AfterCall(Part):
     """Settles nodes that have their value, and lets the others continue, in either lane.
 
     Args:
@@ -25,11 +25,7 @@ class AfterCall:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._lock = parts.lock
-        self._reports = parts.reports
-        self._nodes = parts.nodes
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._commits = None if parts.run.journal is None else parts.commits
 
     def next_work(self, work: Work, result: Any, on_loop: bool) -> Work | None:

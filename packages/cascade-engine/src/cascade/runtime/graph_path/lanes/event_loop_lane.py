@@ -15,13 +15,13 @@ from cascade.runtime.attempts import NodeCall, NodeProcessor
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import wants_resources
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.limits.admission import needs_permit
 from cascade.spec.policies import PLAIN_CALLS
 
 
-class EventLoopLane:
+class EventLoopLane(Part):
     """Awaits coroutine functions, opens resources, ends calls in time.
 
     Args:
@@ -29,13 +29,9 @@ class EventLoopLane:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._reports = parts.reports
-        self._end = parts.end
+        super().__init__(parts)
         self._begin = parts.before_call.begin
         self._after_call = parts.after_call
-        self._dispatch = parts.dispatch
         self._commits = None if parts.run.journal is None else parts.commits
         #: Asyncio task → its work, for ``cs.current``.
         self.working: dict[asyncio.Task[Any], Work] = {}

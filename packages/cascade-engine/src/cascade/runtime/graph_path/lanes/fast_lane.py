@@ -20,7 +20,7 @@ from cascade.runtime.execution.contexts import differs
 from cascade.runtime.graph_path.lanes.held_jobs import Errand
 from cascade.runtime.graph_path.lanes.light_calls import KEPT, LightCalls, Ready, marked
 from cascade.runtime.graph_path.queues.ranks import GIVE_WAY, SWITCH
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
 from cascade.runtime.limits.admission import needs_permit
@@ -34,7 +34,7 @@ from cascade.spec.policies import PLAIN_CALLS
 GOES_ON = (LazyResult, TailCall, CoroutineType)
 
 
-class FastLane:
+class FastLane(Part):
     """The loop of one run's workers.
 
     Args:
@@ -42,13 +42,7 @@ class FastLane:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._reports = parts.reports
-        self._end = parts.end
-        self._nodes = parts.nodes
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._light = LightCalls(parts)
 
     def drain(self, pool: WorkerPool) -> None:
@@ -62,6 +56,8 @@ class FastLane:
 
     def _drain_in(self, context: Context, pool: WorkerPool, current: list[Any]) -> bool:
         """The same, in ``context``; False if a call may have set a variable in it.
+
+        One function, because each Python call between two calls of tasks costs a tenth of a node.
 
         Tasks must not see each other's context variables (M12), so each call would need its own
         copy of the caller's context. Hardly any task sets one, so calls share a copy until one

@@ -23,7 +23,7 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.execution.patient import Patient
 from cascade.runtime.execution.worker_calls import WorkerCall
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.limits.admission import needs_another
 from cascade.runtime.resources import faults
@@ -34,7 +34,7 @@ from cascade.runtime.resources.instance import ResourceInstance
 NOT_BEGUN: Final = object()
 
 
-class HeldCalls:
+class HeldCalls(Part):
     """The plain calls of one run with held resources, and the watch over these.
 
     Args:
@@ -42,10 +42,7 @@ class HeldCalls:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._end = parts.end
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._time = self._run.loop.time
         #: Thread → its step.
         self._steps: dict[int, Step] = {}

@@ -19,8 +19,9 @@ from threading import get_ident
 from typing import Any
 
 from cascade.runtime.execution.patient import Patient
+from cascade.runtime.execution.taken_once import TakenOnce
 from cascade.runtime.graph_path.lanes.held_calls import HeldCalls, Place
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.resources.held import GivenUp, Held
 
@@ -35,7 +36,17 @@ class Job(Place):
         thread: The thread that does it.
     """
 
-    __slots__ = ("_do", "_open", "_waits", "error", "is_call", "is_done", "name", "thread", "value")
+    __slots__ = (
+        "_do",
+        "_outcome",
+        "_start",
+        "error",
+        "is_call",
+        "is_done",
+        "name",
+        "thread",
+        "value",
+    )
 
     def __init__(
         self, name: str, do: Callable[[], Any], left: asyncio.Future[None], *, is_call: bool = False
@@ -48,8 +59,7 @@ class Job(Place):
         self.is_done = False
         self.thread = 0
         self._do = do
-        self._waits = [None]
-        self._open = [None]
+        self._start, self._outcome = TakenOnce(), TakenOnce()
 
     def leave(self) -> None:
         self.is_done = True
@@ -57,19 +67,11 @@ class Job(Place):
 
     def take(self) -> bool:
         """Begin or withdraw it; True for the first caller only."""
-        try:
-            self._waits.pop()  # atomic
-        except IndexError:
-            return False
-        return True
+        return self._start.take()
 
     def settle(self) -> bool:
         """Decide whether its outcome counts, or it is abandoned; True for the first caller only."""
-        try:
-            self._open.pop()
-        except IndexError:
-            return False
-        return True
+        return self._outcome.take()
 
     def do(self) -> None:
         """Do it, in a thread that has taken it.
@@ -107,7 +109,7 @@ class Errand(Work):
         self.attempt, self.steps, self.loop = work.attempt, work.steps, None
 
 
-class HeldJobs:
+class HeldJobs(Part):
     """The jobs of one run. Used in the event loop's thread, except for ``do``.
 
     Args:
@@ -115,8 +117,7 @@ class HeldJobs:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._run, self._end = parts.run, parts.end
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._calls: HeldCalls = parts.held_calls
         #: Closings that no thread has begun.
         self._closings: dict[Job, None] = {}

@@ -35,7 +35,7 @@ from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.lanes.fast_lane import GOES_ON, arguments
 from cascade.runtime.graph_path.lanes.spares import Spare
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.limits.admission import needs_permit
 from cascade.spec.containers import ATOMS
@@ -43,7 +43,7 @@ from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.lazy_value import NO_KWARGS, RESOURCES
 
 
-class Pump:
+class Pump(Part):
     """Begins the calls of one run's event loop's lane. Used in the event loop's thread.
 
     Args:
@@ -51,11 +51,8 @@ class Pump:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self.run, self._lock = parts.run, parts.lock
-        self._reports, self.end = parts.reports, parts.end
-        self._nodes = parts.nodes
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
+        self.run, self.end = parts.run, parts.end  # for the spares, too
         self._commits = None if parts.run.journal is None else parts.commits
         self._wrap = None if parts.run.middleware is None else parts.wrapping.operation
         self._thread = get_ident()
@@ -116,7 +113,10 @@ class Pump:
         return dispatch.sent.popleft()
 
     def _begin_calls(self) -> None:
-        """Make the first steps of calls. One inlined loop: most of them take less than a call."""
+        """Make the first steps of calls.
+
+        One function, because most of these steps take less than a Python call.
+        """
         run, end, dispatch = self.run, self.end, self._dispatch
         pool = dispatch.workers
         loop, monitor, constraints = run.loop, self._monitor, run.constraints

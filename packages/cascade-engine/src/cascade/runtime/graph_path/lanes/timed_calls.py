@@ -13,14 +13,15 @@ from threading import get_ident
 from typing import Any, Final
 
 from cascade.runtime.execution.carried_errors import overran
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.execution.taken_once import TakenOnce
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Work
 
 #: The result of a call that was given up: another thread has its work by now.
 GIVEN_UP: Final = object()
 
 
-class _Timed:
+class _Timed(TakenOnce):
     """A call under way.
 
     Attributes:
@@ -29,22 +30,14 @@ class _Timed:
         due: The time at which it has to end.
     """
 
-    __slots__ = ("_open", "cell", "due", "work")
+    __slots__ = ("cell", "due", "work")
 
     def __init__(self, work: Work, cell: list[Any], due: float) -> None:
+        super().__init__()
         self.work, self.cell, self.due = work, cell, due
-        self._open = [None]
-
-    def take(self) -> bool:
-        """Decide what becomes of the call; True for the first caller only."""
-        try:
-            self._open.pop()  # atomic
-        except IndexError:
-            return False
-        return True
 
 
-class TimedCalls:
+class TimedCalls(Part):
     """The plain calls of one run that have to end in time.
 
     Args:
@@ -52,9 +45,7 @@ class TimedCalls:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         self._time = self._run.loop.time
         #: Thread → its call.
         self._active: dict[int, _Timed] = {}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Work
 from cascade.spec.caching import SharedCache
 
@@ -58,7 +58,7 @@ class CacheWaiter:
         self.waits.wake(self)
 
 
-class CacheWaits:
+class CacheWaits(Part):
     """The nodes of one run that wait for calls of other runs.
 
     Args:
@@ -66,9 +66,7 @@ class CacheWaits:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._end = parts.end
+        super().__init__(parts)
         self._waiters: dict[CacheWaiter, None] = {}
 
     @property

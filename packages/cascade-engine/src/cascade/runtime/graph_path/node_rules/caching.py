@@ -10,7 +10,7 @@ from typing import Any
 from cascade.runtime.execution.carried_errors import REPLACED, carried
 from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaiter
 from cascade.runtime.graph_path.node_rules.pruning import Pruning
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
 from cascade.runtime.semantics.outcomes import Missing
 from cascade.spec.caching import CachePolicy, SharedCache
@@ -24,7 +24,7 @@ _Flight = tuple[CachePolicy, Hashable]
 _Place = tuple[Segment, LazyResult[Any]]
 
 
-class Caches:
+class Caches(Part):
     """The active cached nodes of one run; equal calls are made once.
 
     Args:
@@ -32,10 +32,7 @@ class Caches:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._lock = parts.lock
-        self._reports = parts.reports
-        self._nodes = parts.nodes
+        super().__init__(parts)
         #: Notes which entries nodes have; None if no cache of the graph asks for it.
         self._pruning: Pruning | None = parts.made("pruning")
         #: Cached call that is under way → the address of its value.
@@ -87,26 +84,15 @@ class Caches:
             later: Gives the work of a node that waits for another run.
             amounts: Those of the call.
         """
-        assert isinstance(node.task, Task)
-        if cache is ENGINES_CACHE:
-            if self._parts.run.cache is None:
-                return False
-            cache = self._parts.run.cache
-        try:
-            flight = cache, cache.key(node.task, arguments)
-        except REPLACED as error:
-            raise carried(cache.key, error) from error
+        flight = self._flight_of(node, cache, arguments)
+        if flight is None:
+            return False
+        cache, _ = flight
         keep = partial(self._keep, flight, arguments, segment, node)
-        with self._lock:
-            address, count = self._nodes.address(segment, node), len(self._flights)
-            under_way = self._flights.setdefault(flight, address)
-            if len(self._flights) == count:
-                if report is not None:
-                    self._watch((segment, node), report)
-                self._nodes.take_over(under_way, segment, node)
-                return True
-            place = address.place
-            self._watch(place, keep)
+        address = self._own_address(flight, segment, node, report, keep)
+        if address is None:
+            return True
+        place = address.place
 
         def take() -> bool:
             found, value = cache.load(flight[1], arguments)
@@ -131,6 +117,40 @@ class Caches:
             if isinstance(error, REPLACED):
                 raise carried(cache.load, error) from error
             raise
+
+    def _flight_of(
+        self, node: LazyResult[Any], cache: CachePolicy, arguments: Mapping[str, Any]
+    ) -> _Flight | None:
+        """What identifies a call; None if the engine has no cache for it."""
+        assert isinstance(node.task, Task)
+        if cache is ENGINES_CACHE:
+            if self._parts.run.cache is None:
+                return None
+            cache = self._parts.run.cache
+        try:
+            return cache, cache.key(node.task, arguments)
+        except REPLACED as error:
+            raise carried(cache.key, error) from error
+
+    def _own_address(
+        self,
+        flight: _Flight,
+        segment: Segment,
+        node: LazyResult[Any],
+        report: Callable[[Any], Any] | None,
+        keep: Callable[[Any], Any],
+    ) -> Address | None:
+        """The address of a node's value; None if it gets that of an equal active call."""
+        with self._lock:
+            address, count = self._nodes.address(segment, node), len(self._flights)
+            under_way = self._flights.setdefault(flight, address)
+            if len(self._flights) == count:
+                if report is not None:
+                    self._watch((segment, node), report)
+                self._nodes.take_over(under_way, segment, node)
+                return None
+            self._watch(address.place, keep)
+            return address
 
     def _settle(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 
 from cascade.graph.wiring import wire
 from cascade.runtime.execution.carried_errors import carried
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Address, Work
 from cascade.runtime.straightline.stops import Bailout, Begun
 from cascade.runtime.straightline.straight import StraightLine, straight_for
@@ -21,7 +21,7 @@ from cascade.spec.blueprint import Literal
 from cascade.spec.lazy_types import LazyResult
 
 
-class Chains:
+class Chains(Part):
     """Follows the chains that the calls of one run return. In workers' threads.
 
     Args:
@@ -29,12 +29,7 @@ class Chains:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._end = parts.end
-        self._nodes = parts.nodes
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         #: Start of the last call of straight-line code, in any thread; required by Limited.
         self.began = 0.0
 

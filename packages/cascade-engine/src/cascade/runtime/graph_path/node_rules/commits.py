@@ -38,7 +38,7 @@ class Commits:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
+        self._parts = parts  # it is made with the table of nodes, and so is no ``Part``
         self._run = parts.run
         self._lock = parts.lock
         self._dispatch = parts.dispatch
@@ -233,8 +233,11 @@ class Commits:
             self._desk.hurry()
 
     def release(self, waiting: Sequence[Callable[[], object]]) -> None:
-        """Go on with what has waited. In the event loop's thread."""
+        """Go on with what has waited. In the event loop's thread, in a callback of the loop."""
+        dispatch = self._dispatch
         with self._lock:
+            # Below, the pumping begins at once, and not in another turn of the event loop.
+            pumps, dispatch.is_pumping = not dispatch.is_pumping, True
             for go_on in waiting:
                 go_on()
         followed, self._followed = self._followed, []
@@ -245,7 +248,9 @@ class Commits:
             self.held -= len(waiting)
             if not self.held:
                 self._start_clock()
-        self._dispatch.released()
+            if pumps and not dispatch.sent:
+                pumps = dispatch.is_pumping = False
+        dispatch.released(pumps)
 
     def close(self) -> None:
         """Be told of commits no more, and let nothing wait for one. In the loop's thread."""

@@ -17,7 +17,7 @@ from cascade.graph.wiring import wire
 from cascade.runtime.execution.step_counter import LOOK_MASK
 from cascade.runtime.graph_path.compiled_loops.loop_entries import PROMOTED
 from cascade.runtime.graph_path.rounds import Rounds
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Address, Resume, Work, arguments_by_name
 from cascade.runtime.graph_path.templates import Instruction, instantiate
 from cascade.runtime.semantics.outcomes import Missing
@@ -39,7 +39,7 @@ from cascade.spec.repeatable import check_step, check_values
 from cascade.spec.task import Task
 
 
-class Continuations:
+class Continuations(Part):
     """Follows the results of the calls of one run.
 
     Args:
@@ -47,16 +47,11 @@ class Continuations:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._reports = parts.reports
+        super().__init__(parts)
         self._next_step = self._run.steps.next
         self._rounds = Rounds.of(self._run)
         self._is_limited = self._run.steps.limit is not None or self._rounds is not None
         self._bus = self._run.bus
-        self._nodes = parts.nodes
-        self._dispatch = parts.dispatch
 
     def become(self, work: Work, lazy: LazyResult[Any], on_loop: bool) -> bool:
         """Rule R4: continue as ``lazy``; whether ``work`` is ready for its next call."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from cascade.runtime.diagnostics.error_notes import annotate
 from cascade.runtime.graph_path.node_rules.paths_to_target import names_on_path
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.graph_path.templates import TemplateNode
 from cascade.runtime.semantics.outcomes import Failed, Missing
@@ -14,20 +14,8 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
 
 
-class Failures:
-    """Settles the nodes of one run that are skipped or fail.
-
-    Args:
-        parts: The other parts of the run.
-    """
-
-    def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._reports = parts.reports
-        self._end = parts.end
-        self._nodes = parts.nodes
+class Failures(Part):
+    """Settles the nodes of one run that are skipped or fail."""
 
     def leave_out_rest(self, work: Work, missing: Missing) -> None:
         """Settle a node that has begun, and cannot continue."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from cascade.graph.build import inputs_of
 from cascade.graph.wiring import Wiring, users_of, wire
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import (
     Address,
     Handed,
@@ -23,7 +23,7 @@ from cascade.spec.lazy_types import LazyResult, gathered
 _Items = Mapping["LazyResult[Any]", Sequence["LazyResult[Any]"]]
 
 
-class MapOverMap:
+class MapOverMap(Part):
     """Hands over the items of maps to maps of one run. ``streams`` explains the two ways.
 
     Args:
@@ -31,13 +31,8 @@ class MapOverMap:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._reports = parts.reports
-        self._nodes = parts.nodes
+        super().__init__(parts)
         self._streams = parts.nodes.streams
-        self._dispatch = parts.dispatch
 
     def has_takers(self, work: Work) -> bool:
         """Whether other maps take over the items of a map, or may do so later."""

@@ -6,7 +6,7 @@ from collections.abc import Container
 from typing import Any
 
 from cascade.runtime.graph_path.node_rules.paths_to_target import path_to_target
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part
 from cascade.runtime.graph_path.segments import Handed, Segment
 from cascade.runtime.semantics.outcomes import (
     Failed,
@@ -21,18 +21,8 @@ from cascade.spec.expressions import label
 from cascade.spec.lazy_types import LazyResult
 
 
-class MissingInputs:
-    """Tells which nodes lack an input, and whether one run goes on then. Call it under the lock.
-
-    Args:
-        parts: The other parts of the run.
-    """
-
-    def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._reports = parts.reports
-        self._end = parts.end
+class MissingInputs(Part):
+    """Tells which nodes lack an input, and whether one run goes on then. Call it under the lock."""
 
     def of(
         self, segment: Segment, node: LazyResult[Any], known: Container[LazyResult[Any]] = ()

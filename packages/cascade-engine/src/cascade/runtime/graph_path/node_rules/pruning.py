@@ -10,13 +10,13 @@ Which entry a node has is noted when it is looked up or saved, and kept when the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cascade.graph.build import inputs_of
 from cascade.graph.plan_keys import plan_keys
 from cascade.graph.wiring import Wiring, wire
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.spec.caching import CachePolicy, PlannedCache
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
@@ -34,7 +34,7 @@ class _Known(NamedTuple):
     plan: Any
 
 
-class Pruning:
+class Pruning(Part):
     """What caches know of one run's nodes before it begins.
 
     Args:
@@ -42,8 +42,7 @@ class Pruning:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
+        super().__init__(parts)
         self._journal = parts.run.journal
         self._rest_of: Callable[..., Wiring] = wire
         #: Nodes with plan keys, inputs before users.
@@ -154,23 +153,35 @@ class Pruning:
     def _with_values(self, target: LazyResult[Any]) -> Wiring:
         """The graph of the nodes that are no hits, with the values of the hits that they need."""
         values: dict[LazyResult[Any], Any] = {}
+        journal = self._journal
         while True:
             wiring = self._wire(target)
-            journal = self._journal
             stored = {n for n in wiring.outside if journal is not None and journal.has(n)}
-            for node in wiring.outside:
-                if node not in values and node not in stored:
-                    found, value = self._load(node)
-                    if not found:
-                        break
-                    values[node] = value
-            else:
+            wanted = [n for n in wiring.outside if n not in values and n not in stored]
+            if self._are_loaded(wanted, values):
                 break
         wiring.done = {n: values[n] for n in wiring.outside if n in values}
         wiring.outside = [node for node in wiring.outside if node in stored]
         for node in wiring.done:
             self._parts.reports.found(node)
         return wiring
+
+    def _are_loaded(
+        self, nodes: Sequence[LazyResult[Any]], values: dict[LazyResult[Any], Any]
+    ) -> bool:
+        """Load the values of hits; those that are gone are none any more. Whether none was."""
+        by_cache: dict[PlannedCache, dict[bytes, list[LazyResult[Any]]]] = {}
+        for node in nodes:
+            cache, plan = self._hits[node]
+            by_cache.setdefault(cache, {}).setdefault(plan.key, []).append(node)
+        for cache, by_key in by_cache.items():
+            plans = [self._hits[same[0]].plan for same in by_key.values()]
+            for key, value in cache.load_plans(plans):
+                values.update(dict.fromkeys(by_key[key], value))
+        gone = [node for node in nodes if node not in values]
+        for node in gone:
+            del self._hits[node]
+        return not gone
 
     # -- for the next run -----------------------------------------------------------------------
 

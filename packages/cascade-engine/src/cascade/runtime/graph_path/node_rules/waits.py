@@ -22,7 +22,7 @@ from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.events import TaskWaiting
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.inbox import Letter
 from cascade.spec.errors import TaskTimeoutError
@@ -60,7 +60,7 @@ class Waiter:
         self.waits.receive(self, letter)
 
 
-class Waits:
+class Waits(Part):
     """The waiting nodes of one run. Used in the event loop's thread.
 
     Args:
@@ -68,11 +68,7 @@ class Waits:
     """
 
     def __init__(self, parts: RunParts) -> None:
-        self._parts = parts
-        self._run = parts.run
-        self._lock = parts.lock
-        self._end = parts.end
-        self._dispatch = parts.dispatch
+        super().__init__(parts)
         loop = self._run.loop
         self._is_virtual = VirtualLoop.was_used and isinstance(loop, VirtualLoop)
         self._is_wall = self._run.journal is not None and not self._is_virtual
