@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -45,6 +45,20 @@ collect_ignore = [
 settings.register_profile("full", settings(), deadline=None)
 settings.register_profile("some", settings(), max_examples=25, deadline=None)
 settings.load_profile("some")
+
+
+@pytest.fixture(scope="session")
+def dask_cluster() -> Iterator[Any]:
+    """A Dask cluster of two worker processes."""
+    distributed = pytest.importorskip("distributed", reason="pip install 'cascade-engine[dask]'")
+    with distributed.LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        host="127.0.0.1",
+        dashboard_address=":0",
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        yield cluster
 
 
 def pytest_collection_finish() -> None:

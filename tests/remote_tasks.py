@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -152,6 +153,10 @@ def ping(n: int) -> Any:
 @cs.task
 def pong(n: int, by: int = 1) -> Any:
     return -n if n <= 0 else ping.tail(n - by)
+
+
+def bad_tail(n: int) -> Any:
+    return ping.func(n) if n < 0 else cs.TailCall((), {"nope": 1}, None, ping)
 
 
 @cs.task
@@ -306,3 +311,48 @@ def grows(path: str, label: str, n: int, given: Any) -> Any:
 def truthy(path: str, label: str, *given: Any) -> bool:
     note(path, label)
     return len(str(given)) % 3 > 0
+
+
+class Parcel:
+    """A large value that notes each process that it comes to."""
+
+    def __init__(self, path: str, size: int = 1 << 17) -> None:
+        note(path, os.getpid())
+        self.path = path
+        self.nbytes = size
+
+    def __reduce__(self) -> Any:
+        return Parcel, (self.path, self.nbytes)
+
+
+@cs.task
+def packs(path: str) -> Parcel:
+    return Parcel(path)
+
+
+@cs.task
+def passes_on(parcel: Parcel, *others: object) -> Parcel:
+    return parcel
+
+
+@cs.task
+def size_of(parcel: Any, *others: object) -> Any:
+    if isinstance(parcel, (list, tuple)):
+        return [size_of.func(one) for one in parcel]
+    return parcel.nbytes
+
+
+@cs.task
+def repacks(parcel: Parcel, other: int = 0) -> Any:
+    """Its tail call keeps an argument."""
+    return size_here.tail(parcel=parcel) if other else repacks.tail(other=1)
+
+
+@cs.task
+async def size_here(parcel: Parcel) -> int:
+    return parcel.nbytes
+
+
+@cs.task
+def logs(text: str) -> None:
+    logging.getLogger("tests.remote").warning("a word: %s", text)

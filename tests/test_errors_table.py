@@ -188,7 +188,9 @@ def own_errors() -> dict[str, type[Exception]]:
     return {
         name: found
         for name, found in vars(errors).items()
-        if isinstance(found, type) and issubclass(found, errors.CascadeError)
+        if isinstance(found, type)
+        and issubclass(found, errors.CascadeError)
+        and not name.startswith("_")
     }
 
 
@@ -220,7 +222,9 @@ def test_the_page_shows_at_most_thirty_faults() -> None:
 
 
 def test_every_error_has_an_entry() -> None:
-    """Except for the base class, and for the error of a bug in Cascade."""
+    """Except for the base class, for the error of a bug in Cascade, and for that of a worker of a
+    cluster, which the tests of DaskExecutor kill.
+    """
     shown = {entry.error.partition(":")[0] for entry in ENTRIES}
 
-    assert own_errors().keys() - shown == {"CascadeError", "InternalError"}
+    assert own_errors().keys() - shown == {"CascadeError", "InternalError", "ValueLostError"}

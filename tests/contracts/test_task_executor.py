@@ -9,6 +9,7 @@ import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests import remote_tasks as tasks
@@ -43,7 +44,7 @@ def loky():
 
 
 #: Name → maker. Those that are slow to start are for the thorough tests.
-MAKERS = {
+MAKERS: dict[str, Any] = {
     "threads": lambda: None,
     "inline": InlineExecutor,
     "forkserver": process("forkserver"),
@@ -52,17 +53,31 @@ MAKERS = {
     "loky": loky,
 }
 THOROUGH = {"spawn", "loky"}
-KINDS = [pytest.param(k, marks=[pytest.mark.thorough] if k in THOROUGH else []) for k in MAKERS]
+#: Name → fixture with what the executor is made of.
+CLUSTERS = {"dask": ("dask_cluster", cs.DaskExecutor)}
+
+
+def way(kind, use_vm):
+    is_thorough = kind in THOROUGH or (kind in CLUSTERS and use_vm)
+    marks = [pytest.mark.thorough] if is_thorough else []
+    return pytest.param((kind, use_vm), marks=marks, id=f"{kind}-{'vm' if use_vm else 'graph'}")
+
+
+WAYS = [way(kind, use_vm) for kind in (*MAKERS, *CLUSTERS) for use_vm in (False, True)]
 
 
 @pytest.fixture(scope="session")
-def executors():
+def executors(request):
     """Name → executor, which all tests share."""
     made = {}
 
     def executor(name):
         if name not in made:
-            made[name] = MAKERS[name]()
+            if name in CLUSTERS:
+                fixture, make = CLUSTERS[name]
+                made[name] = make(request.getfixturevalue(fixture))
+            else:
+                made[name] = MAKERS[name]()
         return made[name]
 
     yield executor
@@ -73,14 +88,19 @@ def executors():
             one._pool.shutdown()
 
 
-@pytest.fixture(params=KINDS)
-def executor(request, executors):
-    return executors(request.param)
-
-
-@pytest.fixture(params=[False, True], ids=["graph", "vm"])
-def use_vm(request):
+@pytest.fixture(params=WAYS)
+def chosen(request):
     return request.param
+
+
+@pytest.fixture
+def executor(chosen, executors):
+    return executors(chosen[0])
+
+
+@pytest.fixture
+def use_vm(chosen):
+    return chosen[1]
 
 
 @pytest.fixture
@@ -145,10 +165,10 @@ def test_loops(run):
     assert run(tasks.ping(9)) == 0
     assert run(tasks.adds_lazily(4)) in (0, 1, -1)
     with pytest.raises(StepLimitError):
-        run(tasks.collatz(27), max_steps=110)
-    assert run(tasks.collatz(27), max_steps=111) == 111
+        run(tasks.collatz(6), max_steps=7)
+    assert run(tasks.collatz(6), max_steps=8) == 8
     with pytest.raises(StepLimitError):
-        run(tasks.collatz(27), max_rounds=110)
+        run(tasks.collatz(6), max_rounds=7)
 
 
 def test_each_step_of_a_loop_is_made_once(run, path):
@@ -202,11 +222,7 @@ def test_all_errors_of_a_run_that_goes_on(run, path):
 
 def test_wrong_arguments_of_a_tail_call(run):
     with pytest.raises(ArgumentError, match="the tail call of task 'pong' to 'ping'"):
-        run(cs.task(name="pong")(_bad_tail)(1))
-
-
-def _bad_tail(n):
-    return tasks.ping.func(n) if n < 0 else cs.TailCall((), {"nope": 1}, None, tasks.ping)
+        run(cs.task(name="pong")(tasks.bad_tail)(1))
 
 
 def test_retries(run, path):

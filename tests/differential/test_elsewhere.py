@@ -27,6 +27,8 @@ examples = (
     if _NAMED in ("thorough", "brief")
     else settings(derandomize=True, deadline=None, database=None, max_examples=6)
 )
+#: For executors that are slower.
+a_tenth = settings(examples, max_examples=max(examples.max_examples // 10, 2))
 pytestmark = [pytest.mark.timeout(0)] if _NAMED == "thorough" else []
 
 FAILING = ("bad", "catch", "errors")
@@ -87,7 +89,7 @@ class Outcome(NamedTuple):
     effects: Counter[str]
 
 
-async def run(target: Any, pool: cs.ProcessExecutor, everything: bool, **options: Any) -> Any:
+async def run(target: Any, pool: Any, everything: bool, **options: Any) -> Any:
     async with cs.Engine(executor=pool if everything else None) as engine:
         # For the tasks that ask for it; one of its own would have to start first.
         engine._lending.elsewhere._executor = pool
@@ -95,7 +97,7 @@ async def run(target: Any, pool: cs.ProcessExecutor, everything: bool, **options
 
 
 def outcome(
-    program: Sequence[Node], pool: cs.ProcessExecutor, everything: bool = False, **options: Any
+    program: Sequence[Node], pool: Any, everything: bool = False, **options: Any
 ) -> Outcome:
     handle, path = tempfile.mkstemp()
     os.close(handle)
@@ -127,6 +129,13 @@ def pool() -> Iterator[cs.ProcessExecutor]:
         yield pool
 
 
+@pytest.fixture(scope="session")
+def cluster(dask_cluster: Any) -> Iterator[cs.DaskExecutor]:
+    """All values that may stay there do."""
+    with cs.DaskExecutor(dask_cluster, keep_above=0) as executor:
+        yield executor
+
+
 @examples
 @given(nodes([kind for kind in MAKERS if kind not in FAILING]))
 def test_programs_that_succeed(pool: cs.ProcessExecutor, program: list[Node]) -> None:
@@ -156,3 +165,22 @@ def test_programs_that_end_with_their_first_failure(
         assert found == whole
     else:
         assert found.error.partition(" cascade: in task")[0] in whole.error
+
+
+@a_tenth
+@given(nodes([kind for kind in MAKERS if kind not in FAILING]))
+def test_programs_that_succeed_on_a_cluster(
+    pool: cs.ProcessExecutor, cluster: cs.DaskExecutor, program: list[Node]
+) -> None:
+    expected = outcome(program, pool)
+    for use_vm in (False, True):
+        assert outcome(program, cluster, True, use_vm=use_vm) == expected
+
+
+@a_tenth
+@given(nodes(MAKERS))
+def test_programs_that_go_on_after_failures_on_a_cluster(
+    pool: cs.ProcessExecutor, cluster: cs.DaskExecutor, program: list[Node]
+) -> None:
+    expected = outcome(program, pool, fail_fast=False)
+    assert outcome(program, cluster, True, fail_fast=False) == expected

@@ -199,6 +199,11 @@ def without_words_it_tells_what_is_installed(environment, count):
     assert [found != "not" for _, found in told] == [i < count for i in range(len(told))]
     assert 'pip install "cascade-engine[cli]"' in done.stdout
 
+    helped = environment.run(environment.python, "-I", "-c", "import cascade; help(cascade)")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    assert "Task graphs from ordinary functions" in helped.stdout
+    assert "class Task(" in helped.stdout
+
 
 def the_command_names_its_extra(environment):
     (script,) = environment.python.parent.glob("cascade*")

@@ -1007,9 +1007,10 @@ async def test_a_run_inside_of_a_coroutine_task(engine, use_vm):
 
 
 async def test_closing_ends_the_threads_of_the_engine():
+    others = threading.enumerate()
     async with cs.Engine() as engine:
         await engine.run(add(1, 2))
-        threads = [t for t in threading.enumerate() if t.name.startswith("cascade")]
+        threads = [t for t in threading.enumerate() if t not in others]
         assert threads
 
     for thread in threads:
@@ -1287,9 +1288,10 @@ def test_runs_in_several_threads_at_once(use_vm):
 
 def test_an_engine_that_is_dropped_ends_its_threads(use_vm):
     """Without a close."""
+    others = threading.enumerate()
     engine = cs.Engine()
     asyncio.run(engine.run([add(1), add_async(1)], use_vm=use_vm))
-    threads = [t for t in threading.enumerate() if t.name.startswith("cascade")]
+    threads = [t for t in threading.enumerate() if t not in others]
     assert threads or use_vm
     del engine
 

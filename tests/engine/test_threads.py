@@ -11,7 +11,7 @@ import pytest
 
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.runtime import run as run_module
+from cascade.runtime import run_waits
 from cascade.runtime.events import TaskWaiting
 
 both_paths = pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
@@ -118,7 +118,7 @@ async def test_a_call_with_a_timeout_waits_and_holds_like_others(gate, use_vm):
 
 
 async def test_a_quick_look_lists_only_the_next_nodes(gate, monkeypatch):
-    monkeypatch.setattr(run_module, "_MOST_LISTED", 2)
+    monkeypatch.setattr(run_waits, "_MOST_LISTED", 2)
     async with cs.Engine(threads=1) as engine:
         running = asyncio.ensure_future(engine.run(gate.stay.map(n=range(6))))
         await until(lambda: len(waits_for_threads(engine, inputs=True)) == 5)

@@ -195,5 +195,6 @@ def test_calls_in_other_processes_are_marked():
     assert [line.endswith("[process]") for line in str(dry_run(target)).splitlines()] == [
         *(False, True, False, False)
     ]
+    assert str(dry_run(target, executor="dask://host:1")).count("[dask]") == 2
     plan = str(dry_run(target, executor="process")).splitlines()
     assert [line.endswith("[process]") for line in plan] == [False, True, False, True]

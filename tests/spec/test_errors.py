@@ -58,7 +58,7 @@ BUILTINS = {
 PUBLIC = {
     name: value
     for name, value in vars(errors).items()
-    if isinstance(value, type) and issubclass(value, Exception)
+    if isinstance(value, type) and issubclass(value, Exception) and not name.startswith("_")
 }
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import sys
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
@@ -357,11 +358,28 @@ def test_plain_functions_may_be_called_in_other_processes(cascade, monkeypatch, 
     assert there.out.strip() != str(os.getpid())
 
 
+def test_so_may_those_of_a_file_that_no_process_can_import(cascade, tmp_path):
+    path = tmp_path / "my-flows.py"
+    path.write_text(Path("flows.py").read_text())
+    there = cascade("run", f"{path}:where", "--executor", "process")
+
+    assert there.code == 0, there.err
+    assert there.out.strip() != str(os.getpid())
+
+
 def test_an_unknown_executor_is_refused(cascade):
     outcome = cascade("run", "flows.py:where", "--executor", "dask")
 
     assert outcome.code == 2
-    assert '"threads", "process"' in " ".join(outcome.err.split())
+    assert "threads, process or dask://HOST:PORT" in " ".join(outcome.err.split())
+
+
+def test_they_may_be_called_on_a_cluster(cascade, dask_cluster):
+    url = dask_cluster.scheduler_address.replace("tcp://", "dask://")
+    there = cascade("run", "flows.py:where", "--executor", url)
+
+    assert there.code == 0, there.err
+    assert there.out.strip() != str(os.getpid())
 
 
 def test_a_program_that_imports_pydantic_has_the_same_options(cascade, tmp_path):

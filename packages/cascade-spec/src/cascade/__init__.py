@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cascade.adapters.cache.explaining import explain_cache as explain_cache
     from cascade.adapters.cache.files import FileExists as FileExists
     from cascade.adapters.cache.lru import LRUCache as LRUCache
+    from cascade.adapters.executors.dask import DaskExecutor as DaskExecutor
     from cascade.adapters.executors.futures import FuturesExecutor as FuturesExecutor
     from cascade.adapters.executors.process import ProcessExecutor as ProcessExecutor
     from cascade.graph.outline import dry_run as dry_run
@@ -120,6 +121,7 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "adapters.cache.explaining": ("explain_cache",),
         "adapters.cache.files": ("FileExists",),
         "adapters.cache.lru": ("LRUCache",),
+        "adapters.executors.dask": ("DaskExecutor",),
         "adapters.executors.futures": ("FuturesExecutor",),
         "adapters.executors.process": ("ProcessExecutor",),
         "graph.outline": ("dry_run",),

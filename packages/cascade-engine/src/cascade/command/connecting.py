@@ -56,8 +56,14 @@ def plane_of(
     name = next_name()
     # In case this process is killed.
     gone = Message(status_topic("cascade", name), b"", retain=True)
+    # Events of nodes cost several times as much as a small node. On one machine nothing reads them:
+    # views ask an engine for what they show.
+    is_local = broker is None and not os.environ.get("CASCADE_MQTT_URL")
     try:
-        return ControlPlane(engine, connector_of(broker, gone), name=name)
+        connector = connector_of(broker, gone)
+        if is_local:
+            return ControlPlane(engine, connector, name=name, telemetry=())
+        return ControlPlane(engine, connector, name=name)
     except UsageError:
         if broker is not None:
             raise

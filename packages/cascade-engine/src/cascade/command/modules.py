@@ -8,11 +8,16 @@ import os
 import pkgutil
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from cascade.command.failures import UsageError
 from cascade.spec.nearby import did_you_mean
+
+#: How names of modules begin that only this process can import.
+_OWN_NAME: Final = "_cascade_target_"
 
 
 def load(name: str) -> ModuleType:
@@ -31,6 +36,23 @@ def load(name: str) -> ModuleType:
     _look_first_in(Path.cwd())
     _check_there(name)
     return importlib.import_module(name)
+
+
+def send_by_value(file: str, is_far: bool) -> None:
+    """Have what a file defines sent by value to other processes, if these cannot import it.
+
+    Args:
+        file: A file that ``load`` has imported.
+        is_far: Whether they are on a cluster, which has other files.
+    """
+    found = [m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == file]
+    for module in found:
+        if is_far or module.__name__.startswith(_OWN_NAME):
+            # Without it, the error of the first call says what to install.
+            with suppress(ImportError):
+                from cloudpickle import register_pickle_by_value
+
+                register_pickle_by_value(module)
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -67,7 +89,7 @@ def _is_at(dotted: str, path: Path) -> bool:
 
 
 def _under_a_name_of_its_own(path: Path) -> ModuleType:
-    name = f"_cascade_target_{path.stem}"
+    name = f"{_OWN_NAME}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is not a Python file")

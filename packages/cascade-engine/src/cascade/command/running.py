@@ -14,6 +14,7 @@ from cyclopts import UNSET, App, Group, Parameter
 from cascade.command.caches import cache_of, pairs
 from cascade.command.connecting import Connect, RunBroker, loop_factory, plane_of
 from cascade.command.failures import UsageError
+from cascade.command.modules import send_by_value
 from cascade.command.stores import StoreUrl, opened, signing_key
 from cascade.spec.checks import check_count, check_seconds
 from cascade.spec.errors import ArgumentError
@@ -38,6 +39,15 @@ def _steps(_hint: Any, value: int | None) -> None:
 def _rounds(_hint: Any, value: int | None) -> None:
     if value is not None:
         _refuse(check_count, "--max-rounds", value)
+
+
+def _executor(_hint: Any, value: str) -> None:
+    from cascade.runtime.elsewhere.executors import is_name
+
+    if value != "threads" and not is_name(value):
+        raise UsageError(
+            f"--executor takes threads, process or dask://HOST:PORT, but got {value!r}"
+        )
 
 
 def _refuse(check: Callable[[str, Any], None], option: str, value: Any) -> None:
@@ -78,10 +88,13 @@ class Flags:
         Parameter(metavar="COUNT", help="How many of them each node may make.", validator=_rounds),
     ] = None
     executor: Annotated[
-        Literal["threads", "process"],
+        str,
         Parameter(
             env_var="CASCADE_EXECUTOR",
-            help="Where plain functions are called: in threads, or in processes on all cores.",
+            metavar="NAME",
+            help="Where plain functions are called: in threads; in processes on all cores "
+            "(process); or on a cluster (dask://HOST:PORT).",
+            validator=_executor,
         ),
     ] = "threads"
     param: Annotated[
@@ -253,6 +266,9 @@ def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags
     from cascade.runtime.telemetry.attach import attach
 
     tier, capacities = flags.tier or "auto", amounts(flags.capacity)
+    if flags.executor != "threads":
+        is_file = target.name.rpartition(":")[0].endswith(".py")
+        send_by_value(target.file, is_far=is_file and "://" in flags.executor)
     if flags.store is not None and flags.run_id is None:
         raise UsageError("--store needs --run-id, which names the run in the store")
 
@@ -262,7 +278,7 @@ def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags
                 tier=tier,
                 resources=target.resources,
                 capacities=capacities,
-                executor="process" if flags.executor == "process" else None,
+                executor=None if flags.executor == "threads" else flags.executor,
                 store=there,
                 cache=cache_of(flags.cache),
                 signing_key=signing_key(),

@@ -26,8 +26,8 @@ Functions of tasks are called in these places, and nowhere else:
 ``loops.trampoline``           steps of loops of several tasks
 ``straightline``               graphs of plain calls: code that was written for their shape
 ``vm.registers``               instructions of blueprints that were written by hand
-``graph_path.small_runs``      runs without a graph: ``short_runs`` in the event loop's thread,
-                               ``short_batches`` on a worker
+``graph_path.small_runs``      runs without a graph: ``small_run`` in the event loop's thread,
+                               ``worker_batches`` on a worker
 ``execution.early_calls``      first steps of calls in the event loop's thread before a run, or its
                                graph, has begun
 ``durable.kept_calls``         calls in a transaction, on a worker

@@ -1,4 +1,4 @@
-"""The methods of an engine for the runs of its store: ``resume`` and ``serve``."""
+"""The methods of an engine for its store: ``signal``, ``resume`` and ``serve``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
 from cascade.runtime.durable.stored_options import left_at, stored_options
 from cascade.runtime.engine_options import EngineSettings
+from cascade.runtime.engine_runs import EngineRuns
+from cascade.runtime.inbox import Letter
 from cascade.runtime.options import (
     DEFAULTS,
     MOST_RECOVERIES,
@@ -24,8 +26,9 @@ from cascade.runtime.options import (
     takes,
 )
 from cascade.spec.checks import check_count, check_flag
-from cascade.spec.errors import RunError
+from cascade.spec.errors import RunError, RunNotFoundError
 from cascade.spec.run_rows import FINISHED, Loaded
+from cascade.spec.waits import check_signal
 
 
 class DurableMethods:
@@ -45,6 +48,7 @@ class DurableMethods:
         self._serving: dict[asyncio.Event, asyncio.Event] = {}
 
     # Of Engine:
+    _runs: EngineRuns
 
     def _how(self, call: str, options: RunOptions) -> RunSettings:
         raise NotImplementedError
@@ -54,6 +58,39 @@ class DurableMethods:
 
     def _check_open(self) -> None:
         raise NotImplementedError
+
+    async def signal(self, run_id: str, name: str, value: Any = None) -> None:
+        """Send a signal to a run, which ``cs.wait_for(name)`` takes (D11).
+
+        A durable run keeps it until it is taken, whichever process executes the run; it may also
+        be suspended or enqueued. Other runs get it if they are under way in this engine.
+
+        Args:
+            run_id: The id of the run.
+            name: The name of the signal.
+            value: Its value.
+
+        Raises:
+            RunNotFoundError: No run has the id.
+            RunConflictError: The run has ended.
+            NotStorableError: ``value`` has no stored form, and the run is durable.
+            RunError: The engine is closed.
+        """
+        self._check_open()
+        check_signal("signal()", name)
+        run = self._runs.find(run_id)
+        if run is None and self._runs.has(run_id):
+            await asyncio.sleep(0)  # it was started just before, and begins in this turn
+            run = self._runs.find(run_id)
+        if run is not None and run.journal is None:
+            run.call_in_loop(run.inbox.put, Letter(name, value))
+        elif self._durable is not None:
+            await self._durable.signal(run_id, name, value)
+        else:
+            raise RunNotFoundError(
+                f"no run with run_id {run_id!r} is under way in this engine, and it has no store",
+                run_id,
+            )
 
     @takes(ResumeOptions, RunSettings)
     async def resume(self, run_id: str, **options: Unpack[ResumeOptions]) -> Any:

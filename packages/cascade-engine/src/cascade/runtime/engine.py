@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
@@ -22,30 +22,27 @@ from cascade.runtime.durable.stored_options import options_of
 from cascade.runtime.durable_methods import DurableMethods
 from cascade.runtime.elsewhere.executors import refuse_in_import
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
-from cascade.runtime.engine_runs import EngineRuns, RunInfo
-from cascade.runtime.execution.early_calls import EarlyTasks
-from cascade.runtime.execution.waiting import Waiting
+from cascade.runtime.engine_runs import EngineRuns
+from cascade.runtime.engine_views import EngineViews
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
-from cascade.runtime.inbox import Letter
-from cascade.runtime.lending import Lending, telling_of_constraints
+from cascade.runtime.lending import Lending, elsewhere_of, telling_of_constraints
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.loops.tiers import Tier, check_tier
 from cascade.runtime.options import (
     DEFAULTS,
-    ProgramOptions,
     RunOptions,
     RunSettings,
     new_id,
     settings,
     takes,
 )
-from cascade.runtime.program import Program, ProgramExecution
+from cascade.runtime.program_methods import ProgramMethods
+from cascade.runtime.registry_methods import RegistryMethods
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.parameter_names import check_parameter_names
 from cascade.runtime.semantics.recording import Record
-from cascade.runtime.straightline.stops import Begun
 from cascade.runtime.streaming import StreamMethods
 from cascade.runtime.telemetry.summary import Summing
 from cascade.runtime.vm import VirtualMachine
@@ -57,14 +54,11 @@ from cascade.spec.containers import refused
 from cascade.spec.errors import (
     DefinitionError,
     RunError,
-    RunNotFoundError,
 )
 from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.operation import Operation
-from cascade.spec.params import check_param_names, check_params
+from cascade.spec.params import check_params
 from cascade.spec.protocols import ExecutionStrategy
-from cascade.spec.resource import Provider, ResourceDefinition
-from cascade.spec.waits import check_signal
 from cascade.spec.wording import short
 
 R = TypeVar("R")
@@ -75,7 +69,7 @@ K = TypeVar("K")
 _ON_VM = RunSettings(use_vm=True)
 
 
-class Engine(DurableMethods, StreamMethods):
+class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, StreamMethods):
     """Runs targets, on the graph path or on the virtual machine.
 
     Several runs may be active at once. ``async with Engine() as engine`` ends its threads; so does
@@ -116,13 +110,14 @@ class Engine(DurableMethods, StreamMethods):
         self.state_backend = made.state_backend
         self.record: Record | None = None
         capacities = made.capacities
+        elsewhere = elsewhere_of(made)
         if not isinstance(capacities, Capacities):
-            capacities = Capacities(capacities)
+            capacities = Capacities({**elsewhere.places, **(capacities or {})})
         self.capacities = capacities
         self._runs = EngineRuns()
         telling = telling_of_constraints(self._bus, self._runs.active)
         self.constraints = ConstraintManager(capacities, telling)
-        self._lending = Lending(made, self._bus, self.constraints)
+        self._lending = Lending(made, self._bus, self.constraints, elsewhere)
         self.resource_container = self._lending.container
         self.blueprints = self._lending.blueprints
         #: The functions found to be slow in the event loop's thread (M6).
@@ -343,39 +338,6 @@ class Engine(DurableMethods, StreamMethods):
     def _strategy(self, how: RunSettings) -> ExecutionStrategy:
         return self._vm if how.use_vm else self._graph
 
-    async def signal(self, run_id: str, name: str, value: Any = None) -> None:
-        """Send a signal to a run, which ``cs.wait_for(name)`` takes (D11).
-
-        A durable run keeps it until it is taken, whichever process executes the run; it may also
-        be suspended or enqueued. Other runs get it if they are under way in this engine.
-
-        Args:
-            run_id: The id of the run.
-            name: The name of the signal.
-            value: Its value.
-
-        Raises:
-            RunNotFoundError: No run has the id.
-            RunConflictError: The run has ended.
-            NotStorableError: ``value`` has no stored form, and the run is durable.
-            RunError: The engine is closed.
-        """
-        self._check_open()
-        check_signal("signal()", name)
-        run = self._runs.find(run_id)
-        if run is None and self._runs.has(run_id):
-            await asyncio.sleep(0)  # it was started just before, and begins in this turn
-            run = self._runs.find(run_id)
-        if run is not None and run.journal is None:
-            run.call_in_loop(run.inbox.put, Letter(name, value))
-        elif self._durable is not None:
-            await self._durable.signal(run_id, name, value)
-        else:
-            raise RunNotFoundError(
-                f"no run with run_id {run_id!r} is under way in this engine, and it has no store",
-                run_id,
-            )
-
     def _how(self, call: str, options: RunOptions) -> RunSettings:
         """The settings of a new run; refuses one that may not begin now."""
         self._check_open()
@@ -388,77 +350,6 @@ class Engine(DurableMethods, StreamMethods):
             raise RunError(f"a run with run_id {how.run_id!r} is under way in this engine")
         return how
 
-    @takes(ProgramOptions, RunSettings)
-    def compile(
-        self,
-        target: LazyResult[R],
-        *,
-        params: Iterable[str] = (),
-        **options: Unpack[ProgramOptions],
-    ) -> Program[R]:
-        """Compile ``target`` once and run it often: ``await engine.compile(target).run(…)``.
-
-        The options hold for each run of the program.
-
-        Args:
-            target: A lazy value. Later changes of its policies have no effect.
-            params: Names of ``Param`` nodes that appear only in the results of tasks, so that they
-                cannot be found before a run (M22).
-
-        Raises:
-            DefinitionError: ``target`` is not a lazy value.
-            ArgumentError: ``params`` are not names, or an option is unknown.
-            CycleError: Nodes wait for each other.
-            ResourceNotFoundError, ResourceError: An injected resource is not available.
-            CapacityError: A node takes more of a capacity than the total.
-        """
-        self._check_open()
-        names = check_param_names(params, "compile", "params")
-        how = settings(RunSettings, "compile", options, ProgramOptions.__optional_keys__)
-        frame = users_frame(sys._getframe(1))
-        lazy = as_lazy(target, frame.f_code, frame.f_lasti)
-        blueprint = BlueprintBuilder().build(lazy)  # refuses other objects than lazy values
-        program = Program(self, lazy, blueprint, names, how)
-        self.resource_container.check(program.special)
-        self.capacities.check_nodes(program.special)
-        return program
-
-    async def execute(
-        self,
-        program: Program[Any],
-        params: Mapping[str, Any],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        begun: Begun | None = None,
-        how: RunSettings | None = None,
-    ) -> Any:
-        """Run a program the long way; users call ``Program.run``."""
-        self._check_open()
-        how = how or program.settings
-        run = self._new_run(params, how)
-        way = ProgramExecution(program, args, kwargs, begun, self._machine)
-        return await self._runs.execute(run, program.target, way, how.deadline)
-
-    @property
-    def is_unwatched(self) -> bool:
-        """Whether there are no subscribers and no limits, so that programs go the short way."""
-        return (
-            self._bus.is_silent
-            and self.state_backend is None
-            and self.record is None
-            and not self._lending.elsewhere.everything
-            and self._lending.middleware is None
-            and not self.constraints.any
-            and not self._closed
-        )
-
-    @property
-    def early(self) -> EarlyTasks:
-        """The spare asyncio tasks of this event loop."""
-        tasks = self._lending.here(self.state_backend, self.record).early
-        assert tasks is not None
-        return tasks
-
     def _machine(self, run: Run) -> Any:
         # The class is looked up at each use, so that it can be replaced in this module.
         return VirtualMachine(run=run, tier=self.tier)
@@ -466,73 +357,9 @@ class Engine(DurableMethods, StreamMethods):
     def _new_run(self, params: Mapping[str, Any] | None, how: RunSettings) -> Run:
         return Run(self._lending.here(self.state_backend, self.record), params, how)
 
-    def runs(self) -> list[RunInfo]:
-        """The active runs, and the progress of their loops. From any thread."""
-        return self._runs.infos()
-
-    def waiting(self, *, inputs: bool = True) -> list[Waiting]:
-        """The nodes of all active runs that do not run now, and the reasons.
-
-        They wait for inputs, for their next attempt, or for a capacity, a constraint or a worker
-        thread, which is named together with the tasks that hold it. Waits for a thread are listed
-        once they have lasted for a tenth of a second. From any thread.
-
-        Args:
-            inputs: Include nodes that wait for inputs, which needs a visit to every node; and all
-                nodes of a run that wait for a thread, instead of the first 1000.
-        """
-        return [waiting for run in list(self._runs.active) for waiting in run.waiting(inputs)]
-
-    @property
-    def abandoned(self) -> tuple[str, ...]:
-        """The names of abandoned plain functions that still run.
-
-        They were abandoned after a timeout, a deadline, or a second Ctrl-C, because a function
-        cannot be stopped (M8). Their threads are daemons, and do not delay the end of the program.
-        """
-        return self._lending.abandoned.names
-
-    @property
-    def engine_runs(self) -> EngineRuns:
-        """The active runs themselves, for views of them."""
-        return self._runs
-
     def _compile(self, target: LazyResult[Any]) -> Blueprint:
         # Looked up at each use, as the machine is.
         return BlueprintBuilder().build(target)
-
-    # -- resources and blueprints -------------------------------------------------------------
-
-    def register(self, definition: ResourceDefinition[Any]) -> None:
-        """Register a resource by its name.
-
-        Raises:
-            DefinitionError: It was not made by ``@resource``.
-        """
-        self.resource_container.register(definition)
-
-    def get_resource_provider(self, name: str) -> Provider[Any]:
-        """The provider function of a resource.
-
-        Raises:
-            ResourceNotFoundError: Nothing is registered under ``name`` (a NameError).
-        """
-        return self.resource_container.get_provider(name)
-
-    def override_resource_provider(self, name: str, new_provider: Any) -> None:
-        """Use another provider for the resource ``name`` in all runs that begin from now on.
-
-        A generator function inherits the scope, the thread and the deadline of the provider that it
-        replaces. For the duration of a test, use ``cs.override_resource``.
-
-        Raises:
-            DefinitionError: It is neither a generator function nor made by ``@resource``.
-        """
-        self.resource_container.override_provider(name, new_provider)
-
-    def register_blueprint(self, blueprint_id: str, blueprint: Blueprint) -> None:
-        """Let ``TailCall(target_blueprint_id=…)`` find ``blueprint``, on both paths."""
-        self.blueprints.register(blueprint_id, blueprint)
 
     # -- its end ------------------------------------------------------------------------------
 

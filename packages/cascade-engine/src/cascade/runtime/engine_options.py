@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, get_args
+from typing import TYPE_CHECKING, Any, TypedDict, get_args
 
 from cascade.runtime.options import (
     STEP_INTERVAL,
@@ -41,7 +41,7 @@ class EngineOptions(TypedDict, total=False):
     """Options of an engine, ``cs.Engine(threads=4)``; see EngineSettings."""
 
     solver: Solver | None
-    executor: Executor | TaskExecutor | Literal["process"] | None
+    executor: Executor | TaskExecutor | str | None
     threads: Executor | int | None
     bus: MessageBus | None
     state_backend: StateBackend | None
@@ -83,7 +83,9 @@ class EngineSettings:
             LocalExecutor or a ``concurrent.futures.ThreadPoolExecutor``, which must live as long as
             the runs. By default, and for a number, the engine makes a pool and ends it.
         executor: Makes the calls of plain functions in other processes: ``"process"`` for all
-            cores, a ProcessExecutor, or another TaskExecutor, which must live as long as the runs.
+            cores, ``"dask://host:port"`` for a cluster, which the engine leaves when it is closed;
+            or a ProcessExecutor, DaskExecutor or another TaskExecutor, which must live as long as
+            the runs.
             Or a LocalExecutor or another pool that lends threads, as an alternative to
             ``threads``.
         solver: Orders nodes that could run at the same time; NativeSolver by default.
@@ -124,7 +126,7 @@ class EngineSettings:
     """
 
     threads: Executor | int | None = None
-    executor: Executor | TaskExecutor | Literal["process"] | None = None
+    executor: Executor | TaskExecutor | str | None = None
     solver: Solver | None = None
     bus: MessageBus | None = None
     state_backend: StateBackend | None = None

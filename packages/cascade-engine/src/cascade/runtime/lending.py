@@ -16,7 +16,7 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor
 from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
-from cascade.runtime.elsewhere.executors import Elsewhere, processes
+from cascade.runtime.elsewhere.executors import Elsewhere, is_name, named
 from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event, TaskBlocking
@@ -59,6 +59,7 @@ class Lending:
         made: The options of the engine.
         bus: Publishes the events.
         constraints: The rules for running tasks.
+        elsewhere: Makes calls in other processes.
 
     Attributes:
         container: Opens resources.
@@ -73,10 +74,14 @@ class Lending:
     """
 
     def __init__(
-        self, made: EngineSettings, bus: MessageBus, constraints: ConstraintManager
+        self,
+        made: EngineSettings,
+        bus: MessageBus,
+        constraints: ConstraintManager,
+        elsewhere: Elsewhere,
     ) -> None:
         self._threads, self._owns_threads = _lender_of(made)
-        self.elsewhere = _elsewhere(made)
+        self.elsewhere = elsewhere
         lent = made.executor is not None and not self.elsewhere.everything
         self._is_inline = made.threads is None and not lent
         self._bus = bus
@@ -218,17 +223,17 @@ def _lender_of(made: EngineSettings) -> tuple[Executor, bool]:
 def _makes_calls(executor: Any) -> bool:
     """Whether an executor makes calls of tasks, and does not lend threads."""
     if isinstance(executor, str):
-        return executor == "process"
+        return is_name(executor)
     return isinstance(executor, TaskExecutor) and not isinstance(executor, type)
 
 
-def _elsewhere(made: EngineSettings) -> Elsewhere:
+def elsewhere_of(made: EngineSettings) -> Elsewhere:
     """What makes calls of an engine in other processes."""
     executor = made.executor
     if executor is None or not _makes_calls(executor):
         return Elsewhere()
     if isinstance(executor, str):
-        return Elsewhere(processes(), owns=True)
+        return Elsewhere(named(executor), owns=True)
     assert isinstance(executor, TaskExecutor)
     return Elsewhere(executor)
 

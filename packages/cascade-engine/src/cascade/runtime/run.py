@@ -7,14 +7,13 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextvars import Token
-from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
 from cascade.runtime.elsewhere.executors import refuse_resource
-from cascade.runtime.events import CallAbandoned, ResultNotStored, TaskWaiting
+from cascade.runtime.events import CallAbandoned, ResultNotStored
 from cascade.runtime.execution import active_runs
 from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.awaited_call import AwaitedCall
@@ -25,14 +24,13 @@ from cascade.runtime.execution.coroutines import Unwatched, watched
 from cascade.runtime.execution.event_loop_calls import Patience
 from cascade.runtime.execution.placement import Placement, outside_loop, starts_loop, timed
 from cascade.runtime.execution.thread_waits import PoolReports, ThreadWaits
-from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.execution.worker_calls import WorkerCall, submit
 from cascade.runtime.inbox import Inbox
 from cascade.runtime.lazily import lazily
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import Admissions, current_permit
 from cascade.runtime.options import DEFAULTS, RunSettings
-from cascade.runtime.run_events import RunEvents
+from cascade.runtime.run_waits import RunWaits
 from cascade.runtime.semantics.recording import together
 from cascade.spec.errors import NotStorableError
 from cascade.spec.injection import Inject
@@ -54,10 +52,6 @@ T = TypeVar("T")
 current_run: contextvars.ContextVar[Run] = contextvars.ContextVar("cascade.current_run")
 
 
-#: Most nodes in a list without a visit to all nodes that wait for a thread.
-_MOST_LISTED = 1000
-
-
 def _refuse_windows(lazies: Iterable[LazyResult[Any]]) -> None:
     for lazy in lazies:
         if lazy._special & WINDOWS:
@@ -74,7 +68,7 @@ def _nowhere() -> None:
     """Where a run knows no nodes."""
 
 
-class Run(RunEvents):
+class Run(RunWaits):
     """The state of one run. Made, begun and ended in its event loop's thread.
 
     Args:
@@ -134,14 +128,8 @@ class Run(RunEvents):
         self.elsewhere = lent.elsewhere
         self.middleware = lent.middleware
         self.short_cuts = not lent.elsewhere.everything and lent.middleware is None
-        self._delayed: dict[object, Waiting] = {}
         self._starter = current_run.get(None)
         self.pool_reports: PoolReports | None = None
-        #: Key of a begun call of a task or resource → its name.
-        self.calls: dict[object, str] = {}
-        self._worked_on: Callable[[], Iterable[str]] = tuple
-        self._lacking: Callable[[], Iterable[Waiting]] = tuple
-        self._timed: Callable[[], Iterable[Waiting]] = tuple
         #: Finds the call that is being made in the calling thread, for ``cs.current``.
         self.locate: Callable[[], Any] = _nowhere
         #: The parts that execute it as a graph, for views of it; None without a graph.
@@ -257,7 +245,7 @@ class Run(RunEvents):
         # inputs would stay in memory until a collection.
         self.params.clear()
         self.context = contextvars.copy_context()
-        self._lacking = self._worked_on = self._timed = tuple
+        self.watch_nothing()
         self.locate, self.inside = _nowhere, None
         if not (self.abandons or self.calls):  # these use its parts, and end later
             if gate is not None:
@@ -335,65 +323,6 @@ class Run(RunEvents):
         tasks do not count, because a failure cancels them as well.
         """
         return self.cancels.count > 1 or self.expired
-
-    # -- waiting nodes ------------------------------------------------------------------------
-
-    def watch_waits(self, lacking: Callable[[], Iterable[Waiting]]) -> None:
-        """Let ``waiting`` call ``lacking`` for the nodes that wait for inputs."""
-        self._lacking = lacking
-
-    def watch_timed(self, timed: Callable[[], Iterable[Waiting]]) -> None:
-        """Let ``waiting`` call ``timed`` for the nodes that wait for a time or a signal."""
-        self._timed = timed
-
-    def watch_work(self, worked_on: Callable[[], Iterable[str]]) -> None:
-        """Let ``under_way`` call ``worked_on`` for the calls that are not in ``calls``."""
-        self._worked_on = worked_on
-
-    def under_way(self) -> list[str]:
-        """The names of the active calls. In the loop's thread."""
-        return [*list(self.calls.values()), *self._worked_on()]
-
-    def waiting(self, inputs: bool = True) -> list[Waiting]:
-        """The nodes that do not run now, and the reasons. In the loop's thread."""
-        held_up = [
-            Waiting(
-                *(permit.task, permit.node, limit, holders, None, permit.since),
-                item_of(permit.source),
-            )
-            for permit, limit, holders in self.constraints.capacities.waiting(self)
-        ]
-        unthreaded = self.thread_waits.waiting(None if inputs else _MOST_LISTED)
-        held_up += [Waiting(*wait) for wait in unthreaded]
-        lacking = self._lacking() if inputs else ()
-        return [*self._delayed.values(), *self._timed(), *held_up, *lacking]
-
-    def first_rest(self) -> Waiting | None:
-        """A node that waits for its next attempt, a time or a signal. In the loop's thread."""
-        return next(iter(self._delayed.values()), None) or next(iter(self._timed()), None)
-
-    def begin_delay(
-        self,
-        task: str,
-        source: LazyResult[Any] | None,
-        seconds: float | None,
-        reason: str = "retry delay",
-    ) -> object:
-        """Report that a node waits for its next attempt, or for another reason.
-
-        Returns:
-            The argument of ``end_delay``, which must be called.
-        """
-        key = object()
-        node, item = number_of(source), item_of(source)
-        self._delayed[key] = Waiting(task, node, reason, (), seconds, monotonic(), item)
-        if seconds != 0:
-            self.publish(TaskWaiting, task, node, reason, (), seconds, item=item)
-        return key
-
-    def end_delay(self, key: object) -> None:
-        """Report that it no longer waits."""
-        del self._delayed[key]
 
     # -- threads ------------------------------------------------------------------------------
 

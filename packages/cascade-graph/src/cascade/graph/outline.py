@@ -38,7 +38,7 @@ class Plan(Shown):
     """
 
     def __init__(
-        self, graph: Graph, limit: int | None, lines: int | None, elsewhere: bool = False
+        self, graph: Graph, limit: int | None, lines: int | None, elsewhere: str | None = None
     ) -> None:
         self.graph = graph
         self._elsewhere = elsewhere
@@ -73,8 +73,9 @@ def dry_run(
         target: A lazy value, or a container of them.
         limit: Most inputs shown per node; the rest are counted. None for all.
         lines: Most lines of its text; None for all.
-        executor: That of the engine. Calls that are made in other processes are marked; without
-            one, those of tasks with ``mode="process"``.
+        executor: That of the engine, or its name. Calls that are made in other processes are marked
+            with ``[process]``, or the name of the cluster; without one, those of tasks with
+            ``mode="process"``.
 
     >>> from cascade.spec.task import task
     >>> @task
@@ -90,18 +91,20 @@ def dry_run(
     """
     frame = sys._getframe(1)
     graph = build_graph(as_lazy(target, frame.f_code, frame.f_lasti), routes=True)
-    is_pool = isinstance(executor, TaskExecutor) and not isinstance(executor, type)
-    return Plan(graph, limit, lines, is_pool or executor == "process")
+    mark = executor.partition("://")[0] if isinstance(executor, str) else None
+    if isinstance(executor, TaskExecutor) and not isinstance(executor, type):
+        mark = executor.capabilities.mark
+    return Plan(graph, limit, lines, mark)
 
 
-def outline(graph: Graph, *, limit: int = 50, elsewhere: bool = False) -> Iterator[str]:
-    """The lines of a plan, one by one; ``elsewhere``: all plain functions run elsewhere."""
+def outline(graph: Graph, *, limit: int = 50, elsewhere: str | None = None) -> Iterator[str]:
+    """The lines of a plan, one by one; ``elsewhere``: the mark of plain functions' calls there."""
     tasks = sum(not lazy.task.structural for lazy in graph.lazies)
     yield f"{_count(len(graph), 'node')}, {_count(tasks, 'task')}"
     yield from map(visible, _tree(graph, limit, elsewhere))
 
 
-def _tree(graph: Graph, limit: int, elsewhere: bool) -> Iterator[str]:
+def _tree(graph: Graph, limit: int, elsewhere: str | None) -> Iterator[str]:
     inputs = _inputs(graph)
     depth = _depths(inputs)
     users = [0] * len(graph)
@@ -125,8 +128,9 @@ def _tree(graph: Graph, limit: int, elsewhere: bool) -> Iterator[str]:
         drawn.add(node.index)
         text += f"  [shared by {users[node.index]}]" * (users[node.index] > 1)
         task = graph.lazies[node.index].task
-        is_there = task.mode == "process" or (elsewhere and goes_elsewhere(task))
-        yield text + "  [process]" * is_there
+        if task.mode == "process" or (elsewhere and goes_elsewhere(task)):
+            text += f"  [{elsewhere or 'process'}]"
+        yield text
         stack.extend(reversed(_under(inputs[node.index], depth, below, level, limit)))
 
 

@@ -21,21 +21,32 @@ without a digest, for keys that never leave the process.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
-from functools import reduce
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
+from cascade.spec.digest_leaves import (
+    FOREIGN,
+    UndigestibleError,
+    Write,
+    encoded,
+    parted,
+    within,
+    write_class,
+    write_member,
+    write_object,
+)
 from cascade.spec.encodings import ATOMS, MANY, SORTABLE
 from cascade.spec.errors import DefinitionError
 from cascade.spec.library_digests import writer_for
 from cascade.spec.wording import name_of, short
+
+__all__ = ["SIZE", "Digester", "UndigestibleError", "content_of", "digest", "digestible"]
 
 T = TypeVar("T")
 #: Returns plain data that stands for a value.
@@ -43,13 +54,7 @@ Parts: TypeAlias = Callable[[T], Any]
 
 #: Bytes of a digest.
 SIZE: Final = 16
-#: Most levels of containers. Beyond, Python's stack would overflow at an unpredictable depth.
-_DEEPEST = 100
 _NOTHING: Final[Mapping[Any, bytes]] = MappingProxyType({})
-
-
-class UndigestibleError(Exception):
-    """A value has no digest. The message continues "the argument 'x' …"."""
 
 
 def digest(value: Any, known: Mapping[Any, bytes] = _NOTHING) -> bytes:
@@ -161,21 +166,8 @@ class Digester:
         return blake2b(b"".join(self.parts), digest_size=SIZE).digest()
 
 
-_Write: TypeAlias = Callable[[Digester, Any, tuple[object, ...]], None]
-
-
-def _within(value: Any, outer: tuple[object, ...]) -> tuple[object, ...]:
-    """``outer`` for the parts of ``value``; refuses cycles and excessive depth."""
-    if len(outer) < _DEEPEST:
-        return (*outer, value)
-    # Checked only at this depth, because a container that contains itself always gets here.
-    if any(value is container for container in outer):
-        raise UndigestibleError(f"it is or holds a {type(value).__qualname__} that contains itself")
-    raise UndigestibleError(f"it is nested more than {_DEEPEST} levels deep")
-
-
-def _writer_of(kind: type) -> _Write:
-    found = _FOREIGN.get((kind.__module__, kind.__qualname__))
+def _writer_of(kind: type) -> Write:
+    found = FOREIGN.get((kind.__module__, kind.__qualname__))
     if found is not None:
         return found
     content = content_of(kind)
@@ -185,14 +177,14 @@ def _writer_of(kind: type) -> _Write:
     if found is not None:
         return found
     if issubclass(kind, Enum):
-        return _member
+        return write_member
     if issubclass(kind, type):
-        return _class
+        return write_class
     if issubclass(kind, tuple) and hasattr(kind, "_fields"):
         return _namedtuple
     if is_dataclass(kind):
         return _dataclass
-    return _object
+    return write_object
 
 
 def content_of(kind: type) -> Parts[Any] | None:
@@ -204,100 +196,10 @@ def content_of(kind: type) -> Parts[Any] | None:
     return None
 
 
-# -- leaves ---------------------------------------------------------------------------------------
-
-
-def _encoded(tag: bytes, encode: Callable[[Any], bytes]) -> _Write:
-    def write(writer: Digester, value: Any, _outer: tuple[object, ...]) -> None:
-        writer.put(tag, encode(value))
-
-    return write
-
-
-def _text(tag: bytes, text: Callable[[Any], str]) -> _Write:
-    return _encoded(tag, lambda value: text(value).encode("utf-8", "surrogatepass"))
-
-
-def _parted(tag: bytes, parts: Callable[[Any], tuple[Any, ...]]) -> _Write:
-    """For a value that a few other values identify."""
-
-    def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
-        writer.parts.append(tag)
-        inner = _within(value, outer)
-        for part in parts(value):
-            writer.write(part, inner)
-
-    return write
-
-
-def _moment(value: Any) -> tuple[Any, ...]:
-    naive = value.replace(tzinfo=None, fold=0).isoformat()
-    return naive, value.fold, value.tzinfo, str(value.tzinfo)
-
-
-def _decimal(value: Any) -> str:
-    sign, digits, exponent = value.as_tuple()
-    return f"{sign} {''.join(map(str, digits))} {exponent}"
-
-
-def _object(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
-    """Any other object: by its name, if it has one, or as itself."""
-    kind = type(value).__qualname__
-    it = f"it holds a {kind}" if outer else f"it is a {kind}"
-    if writer.objects is None:
-        known = writer.known.get(value) if writer.known and _has_hash(value) else None
-        if known is not None:
-            writer.put(b"known", known)
-            return
-        if not _is_found(value):
-            if writer.lenient:
-                writer.put(b"a", name_of(type(value)).encode())
-                return
-            raise UndigestibleError(
-                f"{it}, a type whose content is not defined; define it with cs.digestible"
-            )
-        writer.put(b"name", name_of(value).encode())
-        return
-    try:
-        hash(value)
-    except Exception as error:
-        raise UndigestibleError(f"{it}, whose hash fails ({error})") from None
-    writer.put_object(value)
-
-
-def _class(writer: Digester, value: type, _outer: tuple[object, ...]) -> None:
-    writer.put_type(b"class", value)
-
-
-def _has_hash(value: Any) -> bool:
-    try:
-        hash(value)
-    except Exception:
-        return False
-    return True
-
-
-def _is_found(value: Any) -> bool:
-    """Whether its module and name lead back to this very object."""
-    try:
-        module = sys.modules[value.__module__]
-        return reduce(getattr, value.__qualname__.split("."), module) is value
-    except Exception:  # its attributes may be arbitrary objects
-        return False
-
-
-def _member(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
-    if writer.objects is not None:
-        writer.put_object(value)
-        return
-    writer.put_type(b"member", type(value))
-    writer.write(value.name, _within(value, outer))
-
-
 # -- containers -----------------------------------------------------------------------------------
 
 
-def _sequence(tag: bytes) -> _Write:
+def _sequence(tag: bytes) -> Write:
     """For what has an order. Elements of one plain type are written together, mostly in C."""
     alike = tag + b" of%d:"
     some = tag + b"%d;"
@@ -313,7 +215,7 @@ def _sequence(tag: bytes) -> _Write:
                 parts += (alike % len(content), content)
                 return
         parts.append(some % len(value))
-        inner = _within(value, outer)
+        inner = within(value, outer)
         if kinds <= ATOMS.keys():
             parts += [ATOMS[type(item)](item) for item in value]
             return
@@ -330,7 +232,7 @@ def _sequence(tag: bytes) -> _Write:
 _items = _sequence(b"")
 
 
-def _unordered(tag: bytes) -> _Write:
+def _unordered(tag: bytes) -> Write:
     """For sets: the order of members does not count."""
     in_order = _sequence(tag)
 
@@ -340,7 +242,7 @@ def _unordered(tag: bytes) -> _Write:
             in_order(writer, sorted(value), outer)
             return
         members: list[Hashable] = []
-        inner = _within(value, outer)
+        inner = within(value, outer)
         for member in value:
             encode = ATOMS.get(type(member))
             members.append(encode(member) if encode else writer.apart((member,), inner))
@@ -349,7 +251,7 @@ def _unordered(tag: bytes) -> _Write:
     return write
 
 
-def _mapping(tag: bytes) -> _Write:
+def _mapping(tag: bytes) -> Write:
     """For dicts: the order of items does not count."""
     sized = tag + b" by key%d;"
 
@@ -357,7 +259,7 @@ def _mapping(tag: bytes) -> _Write:
         kinds = set(map(type, value))
         if len(kinds) == 1 and kinds <= SORTABLE:
             writer.parts.append(sized % len(value))
-            inner = _within(value, outer)
+            inner = within(value, outer)
             (kind,) = kinds
             encode_key, parts = ATOMS[kind], writer.parts
             for key in sorted(value):
@@ -370,7 +272,7 @@ def _mapping(tag: bytes) -> _Write:
                     writer.write(item, inner)
             return
         items: list[Hashable] = []
-        inner = _within(value, outer)
+        inner = within(value, outer)
         for name, item in value.items():
             items.append(writer.apart((name, item), inner))
         _in_any_order(writer, tag, items)
@@ -390,7 +292,7 @@ def _ordered_dict(
     writer: Digester, value: OrderedDict[Any, Any], outer: tuple[object, ...]
 ) -> None:
     writer.parts.append(b"ordered%d;" % len(value))
-    inner = _within(value, outer)
+    inner = within(value, outer)
     for key, item in value.items():
         writer.write(key, inner)
         writer.write(item, inner)
@@ -408,16 +310,16 @@ def _dataclass(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
     if names is None:
         found = [field.name for field in fields(value) if field.compare]
         names = _compared[kind] = [(name, ATOMS[str](name)) for name in found]
-    inner = _within(value, outer)
+    inner = within(value, outer)
     for name, written in names:
         writer.parts.append(written)
         writer.write(getattr(value, name, MISSING), inner)
 
 
-def _content_of(parts: Parts[Any]) -> _Write:
+def _content_of(parts: Parts[Any]) -> Write:
     def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
         writer.put_type(b"content", type(value))
-        writer.write(parts(value), _within(value, outer))
+        writer.write(parts(value), within(value, outer))
 
     return write
 
@@ -426,32 +328,9 @@ def _content_of(parts: Parts[Any]) -> _Write:
 _compared: WeakKeyDictionary[type, list[tuple[str, bytes]]] = WeakKeyDictionary()
 #: Class → function that returns the content of its objects.
 _registered: dict[type, Parts[Any]] = {}
-#: Module and name of classes whose import costs milliseconds → writer of their values; classes of
-#: other libraries are in ``library_digests``.
-_FOREIGN: Final[Mapping[tuple[str, str], _Write]] = {
-    ("datetime", "date"): _text(b"date", lambda value: value.isoformat()),
-    ("datetime", "datetime"): _parted(b"datetime", _moment),
-    ("datetime", "time"): _parted(b"time", _moment),
-    ("datetime", "timedelta"): _parted(
-        b"timedelta", lambda value: (value.days, value.seconds, value.microseconds)
-    ),
-    ("datetime", "timezone"): _parted(
-        b"timezone", lambda value: (value.utcoffset(None), str(value))
-    ),
-    ("zoneinfo", "ZoneInfo"): _text(b"ZoneInfo", str),
-    ("decimal", "Decimal"): _text(b"Decimal", _decimal),
-    ("fractions", "Fraction"): _text(b"Fraction", str),
-    ("uuid", "UUID"): _encoded(b"UUID", lambda value: value.bytes),
-    ("re", "Pattern"): _parted(b"Pattern", lambda value: (value.pattern, value.flags)),
-    **{
-        (module, name): _text(name.encode(), str)
-        for module in ("pathlib", "pathlib._local")  # the latter from Python 3.13 on
-        for name in ("PurePosixPath", "PureWindowsPath", "PosixPath", "WindowsPath")
-    },
-}
 #: Exact type → writer of its values.
-_WRITERS: dict[type, _Write] = {
-    bytearray: _encoded(b"bytearray", bytes),
+_WRITERS: dict[type, Write] = {
+    bytearray: encoded(b"bytearray", bytes),
     list: _sequence(b"list"),
     tuple: _sequence(b"tuple"),
     deque: _sequence(b"deque"),
@@ -462,7 +341,7 @@ _WRITERS: dict[type, _Write] = {
     Counter: _mapping(b"Counter"),
     MappingProxyType: _mapping(b"proxy"),
     OrderedDict: _ordered_dict,
-    range: _parted(b"range", lambda value: (value.start, value.stop, value.step)),
-    slice: _parted(b"slice", lambda value: (value.start, value.stop, value.step)),
-    type: _class,
+    range: parted(b"range", lambda value: (value.start, value.stop, value.step)),
+    slice: parted(b"slice", lambda value: (value.start, value.stop, value.step)),
+    type: write_class,
 }

@@ -59,26 +59,22 @@ in Python.
 from __future__ import annotations
 
 import _pickle  # with the class of ``pickle``, whose import takes 8 ms
-import copyreg
 from collections.abc import Mapping, Sequence
-from contextvars import ContextVar
 from typing import Any, Self
 
-from cascade.spec.wording import error_text, short
-
-_set = BaseException.__setattr__
+from cascade.spec.pickled_errors import Linked, remade, set_attribute, state_of
+from cascade.spec.wording import short
 
 
 class CascadeError(Exception):
     """Base class of every error that Cascade itself raises."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remade, (type(self), self.args), _state_of(self)
+        return remade, (type(self), self.args), state_of(self, CascadeError)
 
     def __setstate__(self, state: Mapping[str, Any] | None) -> None:
-        # Not by plain assignment: a subclass that is a frozen dataclass refuses it.
         for name, value in (state or {}).items():
-            _set(self, name, value.error if isinstance(value, _Linked) else value)
+            set_attribute(self, name, value.error if isinstance(value, Linked) else value)
 
 
 class DefinitionError(CascadeError, TypeError):
@@ -301,16 +297,20 @@ class RunError(CascadeError, RuntimeError):
     """
 
 
-class RunCancelledError(CascadeError, RuntimeError):
-    """The result was awaited of a run that its handle has cancelled.
+class _OfRun(CascadeError):
+    """An error about one run.
 
     Attributes:
-        run_id: The run's id.
+        run_id: The id of the run.
     """
 
     def __init__(self, message: str, run_id: str) -> None:
         super().__init__(message)
         self.run_id = run_id
+
+
+class RunCancelledError(_OfRun, RuntimeError):
+    """The result was awaited of a run that its handle has cancelled."""
 
 
 class StoredError(CascadeError, RuntimeError):
@@ -360,6 +360,20 @@ class WorkerLostError(CascadeError, RuntimeError):
         self.exit_code = exit_code
 
 
+class ValueLostError(CascadeError, RuntimeError):
+    """A value that stayed with a worker was lost with it, and a call needed it.
+
+    It is not computed again. An executor with ``keep_above=None`` has all values come back.
+
+    Attributes:
+        task: The name of the task that has computed it.
+    """
+
+    def __init__(self, message: str, task: str) -> None:
+        super().__init__(message)
+        self.task = task
+
+
 class RemoteError(CascadeError, RuntimeError):
     """Stands for an exception of another process whose class cannot be found or made here.
 
@@ -388,33 +402,18 @@ class StoreError(CascadeError, OSError):
         self.transient = transient
 
 
-class RunNotFoundError(CascadeError, LookupError):
-    """No run in the store has this id.
-
-    Attributes:
-        run_id: The id.
-    """
-
-    def __init__(self, message: str, run_id: str) -> None:
-        super().__init__(message)
-        self.run_id = run_id
+class RunNotFoundError(_OfRun, LookupError):
+    """No run in the store has this id."""
 
 
-class RunConflictError(CascadeError, ValueError):
+class RunConflictError(_OfRun, ValueError):
     """The run with this id cannot do what it is asked to (D1).
 
     It has another target, or it has ended.
-
-    Attributes:
-        run_id: The id.
     """
 
-    def __init__(self, message: str, run_id: str) -> None:
-        super().__init__(message)
-        self.run_id = run_id
 
-
-class RunLeasedError(CascadeError, RuntimeError):
+class RunLeasedError(_OfRun, RuntimeError):
     """A process executes the run at this moment (D1, D6).
 
     Attributes:
@@ -424,22 +423,13 @@ class RunLeasedError(CascadeError, RuntimeError):
     """
 
     def __init__(self, message: str, run_id: str, owner: str, seconds: float) -> None:
-        super().__init__(message)
-        self.run_id = run_id
+        super().__init__(message, run_id)
         self.owner = owner
         self.seconds = seconds
 
 
-class LeaseLostError(CascadeError, RuntimeError):
-    """The run ends in this process: another one has taken it over and goes on with it (D6).
-
-    Attributes:
-        run_id: The id.
-    """
-
-    def __init__(self, message: str, run_id: str) -> None:
-        super().__init__(message)
-        self.run_id = run_id
+class LeaseLostError(_OfRun, RuntimeError):
+    """The run ends in this process: another one has taken it over and goes on with it (D6)."""
 
 
 class CodeChangedError(CascadeError, RuntimeError):
@@ -459,74 +449,3 @@ class CodeChangedError(CascadeError, RuntimeError):
 
 class InternalError(CascadeError, RuntimeError):
     """An invariant of Cascade itself is broken. Please report it with the traceback."""
-
-
-def _remade(kind: type[CascadeError], args: tuple[Any, ...]) -> CascadeError:
-    """An error without its state. ``__init__`` is not called, as its parameters are unknown."""
-    builtin: Any = kind
-    while builtin.__module__ != "builtins":
-        builtin = builtin.__base__  # the one that defines its layout; kind.__new__ may be another's
-    error: CascadeError = builtin.__new__(kind, *args)
-    _set(error, "args", args)  # OSErrors leave this to __init__
-    return error
-
-
-def _state_of(error: CascadeError) -> dict[str, Any]:
-    """Attributes, notes, cause and context of ``error``."""
-    names = [*vars(error), *copyreg._slotnames(type(error))]  # type: ignore[attr-defined]
-    if isinstance(error, (NameError, AttributeError)):
-        names.append("name")
-    state = {name: getattr(error, name) for name in names if hasattr(error, name)}
-    links: dict[int, _Linked] = {}  # one for both, or each error of a chain would double the work
-    for name in ("__context__", "__cause__"):
-        linked = getattr(error, name)
-        if linked is not None:
-            state[name] = links.setdefault(id(linked), _Linked(linked))
-    state["__suppress_context__"] = error.__suppress_context__  # which setting a cause sets
-    return state
-
-
-#: The errors that are being pickled as causes of each other.
-_under_way: ContextVar[tuple[int, ...]] = ContextVar("under way", default=())
-
-
-class _Linked:
-    """The cause or context of an error that is copied or pickled.
-
-    It often has a user's class, and must not make the error that it explains unreadable: a cause
-    that does not survive pickling is replaced by its text.
-    """
-
-    __slots__ = ("error",)
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __copy__(self) -> _Linked:
-        return self
-
-    def __deepcopy__(self, _memo: object) -> _Linked:
-        return self  # copies of an error share its cause and context
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        import pickle  # 8 ms, and already loaded by the code that pickles this
-
-        around = _under_way.get()
-        before = _under_way.set((*around, id(self.error)))
-        try:
-            if id(self.error) in around:
-                raise ValueError("it is among its own causes")
-            pickled = pickle.dumps(self.error)
-            pickle.loads(pickled)
-        except Exception as problem:
-            stand_in = CascadeError(f"{error_text(self.error)} (it cannot be pickled: {problem})")
-            pickled = pickle.dumps(stand_in)
-        finally:
-            _under_way.reset(before)
-        return _unpickled, (pickled,)
-
-
-def _unpickled(pickled: bytes) -> _Linked:
-    import pickle
-
-    return _Linked(pickle.loads(pickled))

@@ -6,12 +6,15 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from cascade.spec.errors import InternalError
+
 if TYPE_CHECKING:
     from cascade.spec.caching import CachePolicy
     from cascade.spec.retry import Retry
 
 #: The type of nodes. LazyResult is defined above this module.
 Node = TypeVar("Node")
+_NOT_REPLACED: Final = "a run asked the stand-in for its engine's cache"
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -72,13 +75,13 @@ class EnginesCache:
     """
 
     def key(self, task: Any, arguments: Mapping[str, Any]) -> Hashable:
-        raise NotImplementedError
+        raise InternalError(_NOT_REPLACED)
 
     def load(self, key: Any, arguments: Mapping[str, Any]) -> tuple[bool, Any]:
-        raise NotImplementedError
+        raise InternalError(_NOT_REPLACED)
 
     def save(self, key: Any, arguments: Mapping[str, Any], value: Any) -> None:
-        raise NotImplementedError
+        raise InternalError(_NOT_REPLACED)
 
     def __repr__(self) -> str:
         return "<the engine's cache>"

@@ -6,7 +6,7 @@ which every implementation passes.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import (
     TYPE_CHECKING,
@@ -19,7 +19,7 @@ from typing import (
 )
 
 if TYPE_CHECKING:
-    from cascade.spec.remote_calls import RemoteCall
+    from cascade.spec.remote_calls import RemoteCall, RemoteValue
 
 T = TypeVar("T")
 
@@ -98,6 +98,10 @@ class Capabilities(NamedTuple):
     stops: bool
     #: It never makes a call twice, whatever happens to its workers.
     once: bool
+    #: Values can stay with its workers: it is a KeepingExecutor.
+    stays: bool = False
+    #: How plans mark the calls that it makes.
+    mark: str = "process"
 
 
 @runtime_checkable
@@ -106,9 +110,8 @@ class TaskExecutor(Protocol):
 
     Nothing is shared with the driver, the process of the engine: a call takes its arguments along
     as bytes (``wire``), and its outcome comes back as bytes. The driver decides everything else:
-    conditions, caches, limits, retries, timeouts, the journal. An executor for values that stay on
-    a cluster may keep ``Outcome.data`` there and send its address instead: the driver only hands
-    these bytes over.
+    conditions, caches, limits, retries, timeouts, the journal. A KeepingExecutor can keep values
+    with its workers.
 
     *At most once.* An executor begins a call once. It may give a call that has not begun to another
     worker. A worker that ends during a call is the end of that call, with a WorkerLostError; the
@@ -148,6 +151,26 @@ class TaskExecutor(Protocol):
 
         Calls that have not begun fail. With ``wait``, return when no worker is left.
         """
+
+
+@runtime_checkable
+class KeepingExecutor(TaskExecutor, Protocol):
+    """A TaskExecutor with ``stays``: values that only other calls there need may stay there.
+
+    A call with ``keeps`` may end with the kind ``kept`` and a RemoteValue, which later calls have
+    among their ``inputs``. A worker that ends takes its values along: calls that need one fail with
+    a ValueLostError, and the value is not computed again.
+    """
+
+    @property
+    def places(self) -> Mapping[str, float]:
+        """What it allocates to calls itself (``RemoteCall.needs``), by name, and how much."""
+
+    def expects(self, token: bytes) -> float | None:
+        """The seconds that a call of the task with this token takes; None if that is not known."""
+
+    def fetch(self, value: RemoteValue) -> Future[Any]:
+        """A value that stays there. Its error is a ValueLostError if it is lost."""
 
 
 @runtime_checkable

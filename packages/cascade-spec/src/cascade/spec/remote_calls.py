@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from cascade.spec.operation import Operation
 from cascade.spec.task import Task
@@ -12,9 +15,12 @@ from cascade.spec.task import Task
 if TYPE_CHECKING:
     from cascade.spec.wire import Packed
 
-#: The end of a call. ``value``: it has returned; ``goes on``: with a lazy value or a tail call;
-#: ``error``: it has raised; ``failed``: it was not made, or its worker is lost.
-Kind: TypeAlias = Literal["value", "goes on", "error", "failed"]
+#: The end of a call. ``value``: it has returned; ``kept``: the same, and its value stays there;
+#: ``goes on``: with a lazy value or a tail call; ``error``: it has raised; ``failed``: it was not
+#: made, or its worker is lost.
+Kind: TypeAlias = Literal["value", "kept", "goes on", "error", "failed"]
+
+_NO_NEEDS: Final[Mapping[str, float]] = MappingProxyType({})
 
 #: The name of the task whose call is being made in this process for another one.
 serving: ContextVar[str] = ContextVar("cascade.serving")
@@ -30,6 +36,75 @@ class Outcome(NamedTuple):
     steps: int = 0
     #: Of a call that has failed.
     error: Exception | None = None
+    #: How many of ``RemoteCall.links`` were made as well; this is the end of the last one.
+    links: int = 0
+    #: In place of a value that stays.
+    remote: RemoteValue | None = None
+
+
+class RemoteValue:
+    """A value that stays with the workers of an executor; released when this is.
+
+    Args:
+        name: The name of the task that has made it.
+        handle: For the executor.
+    """
+
+    __slots__ = ("__weakref__", "handle", "name")
+
+    def __init__(self, name: str, handle: Any = None) -> None:
+        self.name = name
+        self.handle = handle
+
+    def __reduce__(self) -> Any:
+        inputs = _collected.get(None)
+        if inputs is None:
+            raise pickle.PicklingError(f"{self!r} can only be an argument of a call there")
+        return input_at, (inputs.setdefault(self, len(inputs)),)
+
+    def __repr__(self) -> str:
+        return f"<value of task '{self.name}' that stays with its worker>"
+
+
+class _Previous:
+    """Stands for the value of the call before, among the arguments of a link."""
+
+    def __reduce__(self) -> Any:
+        return input_at, (-1,)
+
+    def __repr__(self) -> str:
+        return "<value of the call before>"
+
+
+PREVIOUS: Final = _Previous()
+#: The remote values among the arguments that are being written, with their places.
+_collected: ContextVar[dict[RemoteValue, int]] = ContextVar("cascade.remote_inputs")
+#: The values of these, in the worker.
+arrived: ContextVar[Sequence[Any]] = ContextVar("cascade.arrived")
+
+
+@contextmanager
+def collected_inputs() -> Iterator[dict[RemoteValue, int]]:
+    """The remote values that are written meanwhile, with their places."""
+    found: dict[RemoteValue, int] = {}
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+def input_at(place: int) -> Any:
+    """The value that was at this place; in a worker."""
+    return arrived.get()[place]
+
+
+class Link(NamedTuple):
+    """A call that takes the value of the one before it, in its place among the inputs."""
+
+    name: str
+    task: Packed
+    arguments: bytes
 
 
 class RemoteCall:
@@ -45,10 +120,32 @@ class RemoteCall:
         on_end: Called once with the Outcome, in any thread, unless ``cancel_call`` returned True.
         on_begin: Called before that when the worker begins the call, as far as the executor
             notices; only if ``alone``.
+        needs: Amounts of what the executor allocates itself, by name.
         state: For the executor.
+
+    Only for an executor whose values can stay:
+
+    Attributes:
+        inputs: The values among the arguments that are there already.
+        links: Calls to make one after the other with its value, as long as that is a plain one. The
+            place of this value is behind the inputs.
+        keeps: Whether the value may stay there.
     """
 
-    __slots__ = ("alone", "arguments", "name", "on_begin", "on_end", "spins", "state", "task")
+    __slots__ = (
+        "alone",
+        "arguments",
+        "inputs",
+        "keeps",
+        "links",
+        "name",
+        "needs",
+        "on_begin",
+        "on_end",
+        "spins",
+        "state",
+        "task",
+    )
 
     def __init__(
         self,
@@ -60,6 +157,7 @@ class RemoteCall:
         spins: float = 0.0,
         alone: bool = False,
         on_begin: Callable[[], object] | None = None,
+        needs: Mapping[str, float] = _NO_NEEDS,
     ) -> None:
         self.name = name
         self.task = task
@@ -68,6 +166,10 @@ class RemoteCall:
         self.on_begin = on_begin
         self.spins = spins
         self.alone = alone
+        self.needs = needs
+        self.inputs: Sequence[RemoteValue] = ()
+        self.links: Sequence[Link] = ()
+        self.keeps = False
         self.state: Any = None
 
     def __repr__(self) -> str:

@@ -1,9 +1,9 @@
 """Turns: the calls that wait for a worker, and how many of them go to one together.
 
 Sending one call to a process takes ten times as long as a trivial function. So a worker gets as
-many calls at once as take about ``TURN`` seconds, by the durations of earlier calls of the same
-task, but leaves the other idle workers their share. A task that was never measured goes alone, and
-so does a call that may be ended.
+many calls at once as take about 10 ms, or 50 ms on a cluster, by the durations of earlier calls of
+the same task, but leaves the other idle workers their share. A task that was never measured goes
+alone, and so does a call that may be ended.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from cascade.spec.remote_calls import RemoteCall
 
-#: Seconds that the calls of one turn should take.
+#: Seconds that the calls of one turn should take, for processes of this machine.
 TURN: Final = 0.01
 #: The least seconds that a call counts for.
 _LEAST: Final = 2e-6
@@ -27,10 +27,12 @@ class Turns:
 
     Args:
         most: Most calls of one turn.
+        seconds: How long the calls of one turn should take.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, seconds: float = TURN) -> None:
         self._most = most
+        self._target = seconds
         self._waiting: deque[RemoteCall] = deque()
         #: Token of a task → seconds that a call takes, smoothed.
         self._seconds: OrderedDict[bytes, float] = OrderedDict()
@@ -55,16 +57,28 @@ class Turns:
 
     def take(self, workers: int) -> list[RemoteCall]:
         """The calls of the next turn of one of so many idle workers."""
-        waiting, known = self._waiting, self._seconds.get
+        waiting = self._waiting
         calls = [waiting.popleft()]
         most = min(self._most, -(-(len(waiting) + 1) // workers))
-        left = TURN - known(calls[0].task.token, TURN)
+        left = self._target - self._whole(calls[0])
         while waiting and len(calls) < most and not (calls[0].alone or waiting[0].alone):
-            left -= known(waiting[0].task.token, TURN)
+            left -= self._whole(waiting[0])
             if left < 0:
                 break
             calls.append(waiting.popleft())
         return calls
+
+    def _whole(self, call: RemoteCall) -> float:
+        """The seconds that a call and its links will take; those of a turn if that is unknown."""
+        known = self._seconds.get
+        seconds = known(call.task.token, self._target)
+        for link in call.links:
+            seconds += known(link.task.token, self._target)
+        return seconds
+
+    def expects(self, token: bytes) -> float | None:
+        """The seconds that a call of the task with this token takes, if that is known."""
+        return self._seconds.get(token)
 
     def take_all(self) -> list[RemoteCall]:
         """All waiting calls."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from cascade.spec.errors import ExecutorError, ResourceError, RunError
 from cascade.spec.operation import Operation
-from cascade.spec.protocols import TaskExecutor
+from cascade.spec.protocols import KeepingExecutor, TaskExecutor
 from cascade.spec.remote_calls import goes_elsewhere, serving
 
 
@@ -56,6 +57,19 @@ class Elsewhere:
             return self._executor
 
     @property
+    def keeps(self) -> bool:
+        """Whether values may stay with the workers."""
+        return self.everything and self.executor.capabilities.stays
+
+    @property
+    def places(self) -> Mapping[str, float]:
+        """The capacities that the executor allocates, and how much of each it has."""
+        if not self.keeps:
+            return {}
+        found = cast("KeepingExecutor", self.executor).places
+        return {name: amount for name, amount in found.items() if name.isidentifier() and amount}
+
+    @property
     def is_started(self) -> bool:
         """Whether ``close`` has something to end."""
         return self._owns and self._executor is not None
@@ -78,6 +92,24 @@ def processes() -> TaskExecutor:
     from cascade.adapters.executors.process import ProcessExecutor
 
     return ProcessExecutor()
+
+
+def is_name(executor: str) -> bool:
+    """Whether a text names an executor that makes calls of tasks: ``process``, or a URL."""
+    return executor == "process" or executor.startswith("dask://")
+
+
+def named(executor: str) -> TaskExecutor:
+    """The executor of a name.
+
+    Raises:
+        ExecutorError: Its library is not installed, or the cluster cannot be reached.
+    """
+    if executor.startswith("dask://"):
+        from cascade.adapters.executors.dask import DaskExecutor
+
+        return DaskExecutor(executor)
+    return processes()
 
 
 def refuse_in_import() -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from time import monotonic, perf_counter
+from types import CoroutineType
 from typing import Any, Final
 
 from cascade.runtime.semantics.tail_calls import next_call, searched
 from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
 from cascade.spec.culprits import unsendable
 from cascade.spec.errors import ArgumentError, SendError
-from cascade.spec.lazy_types import LazyResult
-from cascade.spec.remote_calls import Outcome, serving
+from cascade.spec.lazy_types import LazyResult, goes_on
+from cascade.spec.remote_calls import Outcome, arrived, serving
 from cascade.spec.task import Task
 from cascade.spec.wire import dumps, loads
 from cascade.spec.wire_errors import dumps_error
@@ -42,29 +44,100 @@ class Server:
                 except Exception as error:
                     self._tasks[token] = _unreadable(error)
 
-    def call(self, name: str, token: bytes, arguments: bytes, spins: float) -> Outcome:
-        """Make a call. It never raises: any error is that of the call."""
-        return copy_context().run(self._call, name, token, arguments, spins)
+    def call(
+        self,
+        name: str,
+        token: bytes,
+        arguments: bytes,
+        spins: float,
+        links: Sequence[tuple[str, bytes, bytes]] = (),
+        inputs: Sequence[Any] = (),
+        kept: list[Any] | None = None,
+        large: int = 0,
+    ) -> Outcome:
+        """Make a call. It never raises: any error is that of the call.
 
-    def _call(self, name: str, token: bytes, arguments: bytes, spins: float) -> Outcome:
-        serving.set(name)
-        steps = [0]
+        Args:
+            name, token, arguments, spins: See ``RemoteCall``.
+            links: Names, tokens and arguments of the calls that take its value, one after the
+                other.
+            inputs: The values that are here already.
+            kept: Takes the value if it is large and plain; None if it must not stay here.
+            large: The most bytes of a value that is not large.
+        """
+        call = name, token, arguments, spins, links, inputs, kept, large
+        return copy_context().run(self._call, *call)
+
+    def _call(
+        self,
+        name: str,
+        token: bytes,
+        arguments: bytes,
+        spins: float,
+        links: Sequence[tuple[str, bytes, bytes]],
+        inputs: Sequence[Any],
+        kept: list[Any] | None,
+        large: int,
+    ) -> Outcome:
+        steps, made = [0], 0
+        given = [*inputs, None]
+        arrived.set(given)
         try:
-            task = self._tasks[token]
+            value, named = self._one(name, token, arguments, spins, steps)
+            for made, link in enumerate(links, 1):
+                if not _is_plain(value):
+                    made -= 1
+                    break
+                given[-1] = value
+                name = link[0]
+                value, named = self._one(*link, 0.0, steps)
+            may_stay = kept is not None and made == len(links) and _is_plain(value)
+            if may_stay and _least_size(value) > large:
+                return _kept(kept, value, steps[0], made)
+            is_more = issubclass(type(value), (TailCall, LazyResult))
             try:
-                args, kwargs = loads(arguments)
-            except Exception as error:
-                raise _not_read(f"the arguments of task '{name}'", error) from error
-            value, named = _make(task, args, kwargs, spins, steps)
-            kind = type(value)
-            goes_on = issubclass(kind, (TailCall, LazyResult))
-            try:
-                data = dumps((value, named) if goes_on else value)
+                data = dumps((value, named) if is_more else value)
             except Exception as error:
                 raise unsendable(f"the result of task '{name}'", value, error) from None
+            if may_stay and len(data) > large:
+                return _kept(kept, value, steps[0], made)
         except BaseException as error:
-            return Outcome("error", dumps_error(error), steps[0])
-        return Outcome("goes on" if goes_on else "value", data, steps[0])
+            return Outcome("error", dumps_error(error), steps[0], links=made)
+        return Outcome("goes on" if is_more else "value", data, steps[0], links=made)
+
+    def _one(
+        self, name: str, token: bytes, arguments: bytes, spins: float, steps: list[int]
+    ) -> tuple[Any, dict[str, Any] | None]:
+        """See ``_make``."""
+        serving.set(name)
+        task = self._tasks[token]
+        try:
+            args, kwargs = loads(arguments)
+        except Exception as error:
+            raise _not_read(f"the arguments of task '{name}'", error) from error
+        return _make(task, args, kwargs, spins, steps)
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a result is the value of its node, and not something that it goes on as (R4, R5)."""
+    kind = type(value)
+    return kind in ATOMS or not (
+        issubclass(kind, (LazyResult, TailCall, CoroutineType)) or goes_on(value)
+    )
+
+
+def _least_size(value: Any) -> int:
+    """Bytes that a value has at least, as far as that is known before it is written."""
+    if type(value) in (bytes, str, bytearray):
+        return len(value)
+    size = getattr(value, "nbytes", None)  # of an array
+    return size if type(size) is int else 0
+
+
+def _kept(kept: Any, value: Any, steps: int, links: int) -> Outcome:
+    """The outcome of a call whose value stays here."""
+    kept.append(value)
+    return Outcome("kept", b"", steps, links=links)
 
 
 def _make(

@@ -12,10 +12,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from typing import Any, Protocol
+from typing import Any
 
 from cascade.runtime.execution.event_loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
+from cascade.runtime.graph_path.lane_protocol import Lanes
 from cascade.runtime.graph_path.queues.limit_waits import LimitWaits
 from cascade.runtime.graph_path.queues.ranks import by_rank
 from cascade.runtime.graph_path.queues.ready import ByPriority
@@ -36,25 +37,6 @@ from cascade.spec.operation import Operation
 
 #: Most values in a container that the event loop's thread fills; it takes microseconds.
 _MOST_FILLED = 200
-
-
-class Lanes(Protocol):
-    """The handlers of the items that a Dispatch sends."""
-
-    def work_on(self, item: Item) -> Coroutine[Any, Any, None]:
-        """Work on an item in the event loop's thread; ends with ``Dispatch.left``."""
-
-    def pump(self) -> None:
-        """Begin the items in ``Dispatch.sent``. In the loop's thread."""
-
-    def not_opened(self, item: Item, error: BaseException) -> None:
-        """Called when a resource of an item could not be opened. In the loop's thread."""
-
-    def idle(self) -> None:
-        """Called when there may be no work left. In the loop's thread."""
-
-    def refused(self, error: BaseException) -> None:
-        """Called when the executor lends no thread. In the loop's thread."""
 
 
 class Dispatch:
@@ -81,8 +63,7 @@ class Dispatch:
         #: Called in the loop's thread at each look at the workers.
         self._on_look: list[Callable[[], object]] = []
         self._drain: Callable[[WorkerPool], object] = _nothing
-        #: Number of items sent to the loop's lane, counted under the lock, and number of these that
-        #: have left it, counted in the loop's thread.
+        #: Items that were sent to the loop's lane; counted under the lock. Those that have left it.
         self._sent_in_all = self._left = 0
         self.sent: deque[Item] = deque()
         self.is_pumping = False
@@ -146,6 +127,7 @@ class Dispatch:
             or (waits is not None and waits.busy)
             or ((held := self._parts.made("held_calls")) is not None and held.busy)
             or getattr(self._remote, "busy", False)
+            or getattr(self._parts.made("staying"), "fetching", 0)
             or before != getattr(self._remote, "landings", 0)
         )
 

@@ -21,7 +21,7 @@ from cascade.runtime.execution.waiting import held_by
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import PENDING, Address, Resume, Segment, node_of
 from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
-from cascade.runtime.graph_path.small_runs.short_runs import ShortRun
+from cascade.runtime.graph_path.small_runs.small_run import SmallRun
 from cascade.runtime.graph_path.streams import is_list_of_items
 from cascade.runtime.semantics.outcomes import Failed, Missing
 from cascade.spec.callables import function_of
@@ -85,7 +85,7 @@ def observed(inside: object, most: int) -> Observed | FewObserved:
     """
     if isinstance(inside, LoneLoop):
         return FewObserved([inside.work.node], lambda: (), lambda: inside.work.node)
-    if isinstance(inside, ShortRun):
+    if isinstance(inside, SmallRun):
         return FewObserved(inside.lazies, inside.settled, lambda: inside.waiting)
     assert isinstance(inside, RunParts)
     return Observed(inside, most)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cascade.runtime.graph_path.lanes.pump import Pump
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
     from cascade.runtime.graph_path.lanes.slow_lane import SlowLane
+    from cascade.runtime.graph_path.lanes.staying import Staying
     from cascade.runtime.graph_path.lanes.timed_calls import TimedCalls
     from cascade.runtime.graph_path.lanes.wrapping import Wrapping
     from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaits
@@ -55,6 +56,7 @@ Rare: TypeAlias = Literal[
     "pruning",
     "pump",
     "remote_lane",
+    "staying",
     "waits",
 ]
 #: Name of a part → its class, or another function that makes it from all parts.
@@ -103,6 +105,7 @@ class RunParts:
     pump: Pump
     remote_lane: RemoteLane
     slow_lane: SlowLane
+    staying: Staying
     timed_calls: TimedCalls
     waits: Waits
     wrapping: Wrapping

@@ -35,14 +35,13 @@ def standstill(first: Segment, live: Iterable[Segment]) -> CycleError:
     while place is not None and place not in steps:
         steps[place] = len(steps)
         place = feeds.get(place) or _pending_input(place)
-    way = [*steps] if place is None else [*steps, place]
-    cycle = _shown(way[steps[place] :] if place is not None else way)
+    path = [*steps] if place is None else [*steps, place]
+    cycle = _calls_on(path[steps[place] :] if place is not None else path)
     names = [lazy.name for lazy in cycle]
     quoted = " ← ".join(f"'{name}'" for name in names)
     error = CycleError(f"the run stands still, because tasks wait for each other: {quoted}", names)
     if cycle:
-        path = [lazy.name for lazy in _shown(way)]
-        annotate(error, cycle[-1].name, cycle[-1], path)
+        annotate(error, cycle[-1].name, cycle[-1], [lazy.name for lazy in _calls_on(path)])
     return error
 
 
@@ -78,7 +77,7 @@ def _pending_input(place: _Place) -> _Place | None:
     return None if lazy is None else (segment, lazy)
 
 
-def _shown(way: list[_Place]) -> list[LazyResult[object]]:
-    """Its nodes without those that Cascade added; a node in two segments appears once."""
-    lazies = [lazy for _, lazy in way if not lazy.task.structural]
+def _calls_on(path: list[_Place]) -> list[LazyResult[object]]:
+    """The nodes without those that Cascade added; a node in two segments appears once."""
+    lazies = [lazy for _, lazy in path if not lazy.task.structural]
     return [lazy for at, lazy in enumerate(lazies) if at == 0 or lazy is not lazies[at - 1]]

@@ -56,8 +56,8 @@ from cascade.runtime.graph_path.queues.stages import Stages
 from cascade.runtime.graph_path.run_parts import Rare, RunParts
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
-from cascade.runtime.graph_path.small_runs.shared_runs import short_run
-from cascade.runtime.graph_path.small_runs.short_batches import Batch
+from cascade.runtime.graph_path.small_runs.shared_runs import small_run
+from cascade.runtime.graph_path.small_runs.worker_batches import Batch
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
@@ -90,12 +90,12 @@ class GraphExecutionStrategy:
             ExceptionGroup: Tasks failed, in a run that goes on nevertheless.
         """
         begun = None
-        short = short_run(run, target) if getattr(self._solver, "in_order", False) else None
-        if short is not None:
-            begun = await short.outcome()
+        small = small_run(run, target) if getattr(self._solver, "in_order", False) else None
+        if small is not None:
+            begun = await small.outcome()
             if type(begun) is not Begun:
                 return begun
-            del short
+            del small
         outcome = await GraphRun(run, self._solver, self._tier).value(target, begun)
         return value_or_raise(outcome, target.name, target)
 
@@ -105,6 +105,13 @@ def _remote_lane(parts: RunParts) -> Any:
     from cascade.runtime.graph_path.lanes.remote_lane import RemoteLane
 
     return RemoteLane(parts)
+
+
+def _staying(parts: RunParts) -> Any:
+    # As above.
+    from cascade.runtime.graph_path.lanes.staying import Staying
+
+    return Staying(parts)
 
 
 #: Makers of the parts that a run makes when they are first used.
@@ -129,6 +136,7 @@ _MAKERS = {
     "pump": Pump,
     "remote_lane": _remote_lane,
     "slow_lane": SlowLane,
+    "staying": _staying,
     "timed_calls": TimedCalls,
     "waits": Waits,
     "wrapping": Wrapping,

@@ -18,7 +18,7 @@ _FORMS_KEPT = 64
 _Form: TypeAlias = int | tuple[Any, ...]
 
 
-class Way(NamedTuple):
+class ArgumentPlan(NamedTuple):
     """How the arguments of a task are made of those that a tail call gives.
 
     Attributes:
@@ -50,9 +50,9 @@ class Member:
         self.names = tuple(task.parameters.signature.parameters)
         self.count = len(self.names)
         self.call = _by_position(task)
-        #: Form of the tail call → Way, or None if it does not fit: of the task itself; of others.
-        self._again: dict[_Form, Way | None] = {}
-        self._switch: dict[_Form, Way | None] = {}
+        #: Form of the tail call → plan, or None if it does not fit: of the task itself; of others.
+        self._again: dict[_Form, ArgumentPlan | None] = {}
+        self._switch: dict[_Form, ArgumentPlan | None] = {}
 
     def arguments(self, tail: TailCall, last: Sequence[Any] | None) -> Sequence[Any] | None:
         """The arguments for ``tail``; None if they do not fit, which is an error of the node.
@@ -65,20 +65,20 @@ class Member:
         form: _Form = (len(args), *kwargs) if kwargs else len(args)
         if form == self.count:
             return args
-        ways = self._switch if last is None else self._again
+        plans = self._switch if last is None else self._again
         try:
-            way = ways[form]
+            plan = plans[form]
         except KeyError:
-            way = self._way(form, last is not None)
-            if len(ways) < _FORMS_KEPT:
-                ways[form] = way
-        if way is None:
+            plan = self._plan(form, last is not None)
+            if len(plans) < _FORMS_KEPT:
+                plans[form] = plan
+        if plan is None:
             return None
-        rest, pick = way
+        rest, pick = plan
         values = (*args, *kwargs.values(), *(last if rest is None else rest))  # type: ignore[misc]
         return values if pick is None else pick(values)
 
-    def _way(self, form: _Form, again: bool) -> Way | None:
+    def _plan(self, form: _Form, again: bool) -> ArgumentPlan | None:
         count, *given = (form,) if isinstance(form, int) else form
         parameters = self.task.parameters
         positional = parameters.positional
@@ -99,7 +99,7 @@ class Member:
         order = [places[name] for name in self.names]
         whole = count + len(given) + (self.count if again else len(rest))
         pick = None if order == list(range(whole)) else _picker(order)
-        return Way(None if again else tuple(rest), pick)
+        return ArgumentPlan(None if again else tuple(rest), pick)
 
 
 def member(task: Task[..., Any]) -> Member | None:

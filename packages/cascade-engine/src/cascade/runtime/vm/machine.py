@@ -14,8 +14,8 @@ from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.graph_path.compiled_loops.loop_entries import LoopEntries
 from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
-from cascade.runtime.graph_path.small_runs.shared_runs import short_run
-from cascade.runtime.graph_path.small_runs.short_runs import ShortRun
+from cascade.runtime.graph_path.small_runs.shared_runs import small_run
+from cascade.runtime.graph_path.small_runs.small_run import SmallRun
 from cascade.runtime.graph_path.strategy import GraphRun
 from cascade.runtime.graph_path.templates import instantiate
 from cascade.runtime.loops.tiers import Tier, check_tier, demand
@@ -102,12 +102,12 @@ class VirtualMachine:
         is_lone = begun is None and run.journal is None
         lone = LoneLoop.of(run, target, self._tier) if is_lone else None
         if lone is None:
-            short = self._short_run(run, target, begun)
-            if short is not None:
-                begun = await short.outcome()
+            small = self._small_run(run, target, begun)
+            if small is not None:
+                begun = await small.outcome()
                 if type(begun) is not Begun:
                     return begun
-                del short
+                del small
             return await GraphRun(run, _SOLVER, self._tier, compiled=True).value(target, begun)
         try:
             await lone.started()
@@ -118,13 +118,13 @@ class VirtualMachine:
         graph = GraphRun(run, _SOLVER, self._tier, compiled=True, reports=lone.reports)
         return await graph.value(target, lone=lone)
 
-    def _short_run(self, run: Run, target: LazyResult[Any], begun: Begun | None) -> ShortRun | None:
+    def _small_run(self, run: Run, target: LazyResult[Any], begun: Begun | None) -> SmallRun | None:
         """The calls of a run that needs no graph; None if it needs one from here on."""
         if begun is not None:
-            return ShortRun.after(run, begun)
+            return SmallRun.after(run, begun)
         if self._tier != "auto" or LoopEntries(run, self._tier).starts_at(target):
             return None
-        return short_run(run, target)
+        return small_run(run, target)
 
     async def _executed(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 
 from cascade.observatory.benchmarks import (
     awaiting,
+    caching,
     coroutines,
     durable,
     fleets,
@@ -147,6 +148,15 @@ SUITES = (
         [section.name for section in durable.SECTIONS],
         "durable",
         ("wide", "steps", "agents"),
+    ),
+    Suite(
+        "caching",
+        "A cached call",
+        caching.PROGRAM.what,
+        caching.PROGRAM,
+        [section.name for section in caching.SECTIONS],
+        "caching",
+        ("hit", "miss", "nodes"),
     ),
     Suite(
         "governance", "A limit", limits.PROGRAM.what, limits.PROGRAM, _LIMIT_SECTIONS, "governance"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
-from cascade.runtime.graph_path.run_parts import Part
+from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.semantics.outcomes import Failed, Missing, fallback_for
 from cascade.spec.blueprint import Literal
@@ -15,7 +15,16 @@ from cascade.spec.repeatable import check_values
 
 
 class BeforeCall(Part):
-    """Begins the nodes of one run, in either lane: conditions, inputs, amounts, the cache (R10)."""
+    """Begins the nodes of one run, in either lane: conditions, inputs, amounts, the cache (R10).
+
+    Args:
+        parts: The other parts of the run.
+    """
+
+    def __init__(self, parts: RunParts) -> None:
+        super().__init__(parts)
+        #: The values that are elsewhere, if values may stay there.
+        self._staying = parts.staying if parts.run.elsewhere.keeps else None
 
     def begin(self, item: Item) -> Work | None:
         """The work of a node, or None if it makes no call."""
@@ -24,6 +33,8 @@ class BeforeCall(Part):
             return node
         if self._nodes.streams.is_taker(segment, node):
             return self._parts.map_over_map.begin(segment, node)
+        if self._staying is not None and self._staying.is_away(item):
+            return None
         if self._end.any_missing or node._policies is not None:
             missing = self._parts.missing_inputs.of(segment, node)
             if missing is not None:

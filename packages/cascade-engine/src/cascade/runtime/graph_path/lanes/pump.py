@@ -113,7 +113,10 @@ class Pump(Part):
         return dispatch.sent.popleft()
 
     def _begin_calls(self) -> None:
-        """Make the first steps of calls. One inlined loop: most of them take less than a call."""
+        """Make the first steps of calls.
+
+        One function, because most of these steps take less than a Python call.
+        """
         run, end, dispatch = self.run, self.end, self._dispatch
         pool = dispatch.workers
         loop, monitor, constraints = run.loop, self._monitor, run.constraints

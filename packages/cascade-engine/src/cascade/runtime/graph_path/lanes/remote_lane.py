@@ -8,7 +8,7 @@ of the run goes on with it in the slow lane, as after a call of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
@@ -20,13 +20,16 @@ from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.elsewhere.executors import refuse_resource
 from cascade.runtime.execution.taken_once import TakenOnce
 from cascade.runtime.graph_path.run_parts import Part, RunParts
-from cascade.runtime.graph_path.segments import Raised, Work
+from cascade.runtime.graph_path.segments import PENDING, Raised, Work
 from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.middleware import Layers
+from cascade.spec.blueprint import TailCall
 from cascade.spec.culprits import unsendable, unsendable_call
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.injection import Inject
-from cascade.spec.remote_calls import Outcome, RemoteCall
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.policies import CallPolicies
+from cascade.spec.remote_calls import Link, Outcome, RemoteCall, RemoteValue, collected_inputs
 from cascade.spec.task import Task
 from cascade.spec.wire import dumps_call, loads, pack
 from cascade.spec.wire_errors import loads_error
@@ -45,9 +48,10 @@ class Flight(TakenOnce):
         timer: Ends it in time.
         late: Done when the call ends, if that was given up.
         land: Lets virtual time go on.
+        links: The nodes whose calls follow there.
     """
 
-    __slots__ = ("call", "context", "land", "late", "layers", "timer", "work")
+    __slots__ = ("call", "context", "land", "late", "layers", "links", "timer", "work")
 
     def __init__(self, work: Work) -> None:
         super().__init__()
@@ -56,6 +60,7 @@ class Flight(TakenOnce):
         self.timer: asyncio.TimerHandle | None = None
         self.late: Future[None] | None = None
         self.land: Callable[[], object] | None = None
+        self.links: Sequence[LazyResult[Any]] = ()
         self.layers: Layers | None = None
         self.context: Context | None = None
 
@@ -95,6 +100,15 @@ class RemoteLane(Part):
         #: How many calls have ended; changes after the work that they leave to the workers.
         self.landings = 0
         self._flush_planned = self._wake_planned = False
+        #: What stays there; None if nothing may, because something here sees each value.
+        self._staying = None
+        sees = (self._run.record, self._run.journal, self._run.middleware)
+        if self._run.elsewhere.keeps and sees == (None, None, None):
+            self._staying = parts.staying
+        #: What the executor allocates itself, after the first call that takes a capacity.
+        self._places: Mapping[str, float] | None = None
+        #: Nodes whose calls were made together with those before them → how these have ended.
+        self._ahead: dict[LazyResult[Any], Outcome] = {}
         self._quiet: asyncio.Future[None] | None = None
 
     @property
@@ -106,13 +120,17 @@ class RemoteLane(Part):
         """Have the call of ``work`` made. The slow lane goes on with the result, later.
 
         Returns:
-            ``left``; or the value, if a middleware gives one without the call.
+            ``left``; or the value, if a middleware gives one without the call, or the call was made
+            together with the one before it.
 
         Raises:
+            BaseException: It has raised this, in that case.
             SendError: The task or an argument cannot be sent.
             ResourceError: An argument is a resource.
             RunError: The executor was shut down.
         """
+        if self._ahead and work.node in self._ahead:
+            return self._taken(work, self._ahead.pop(work.node))
         flight = Flight(work)
         args, kwargs = work.args, work.kwargs
         if self._run.middleware is not None:
@@ -157,20 +175,39 @@ class RemoteLane(Part):
             packed = pack(task)
         except Exception as error:
             raise unsendable(f"task '{task.name}'", task, error) from None
-        try:
-            arguments = dumps_call(args, kwargs)
-        except Exception as error:
-            raise unsendable_call(task, args, kwargs, error) from None
+        with collected_inputs() as inputs:
+            try:
+                arguments = dumps_call(args, kwargs)
+            except Exception as error:
+                raise unsendable_call(task, args, kwargs, error) from None
+            links: Sequence[Link] = ()
+            if self._staying is not None and not policies.timeout:
+                links, flight.links = self._staying.links(work)
         is_timed = policies.timeout is not None
-        return RemoteCall(
+        needs = self._needs(policies)
+        call = RemoteCall(
             task.name,
             packed,
             arguments,
             partial(self._ended, flight),
             spins=SPINS if self._may_spin(work) else 0.0,
-            alone=is_timed,
+            alone=is_timed or bool(needs),
             on_begin=partial(self._begun, flight) if is_timed else None,
+            needs=needs,
         )
+        if self._staying is not None:
+            call.inputs, call.links = tuple(inputs), links
+            last = flight.links[-1] if links else work.node
+            call.keeps = self._staying.stays(work.segment, last)
+        return call
+
+    def _needs(self, policies: CallPolicies) -> Mapping[str, float]:
+        """The amounts that the executor allocates itself."""
+        if not policies.capacities:
+            return {}
+        if self._places is None:
+            self._places = self._run.elsewhere.places
+        return {name: amount for name, amount in policies.capacities if name in self._places}
 
     def _may_spin(self, work: Work) -> bool:
         """Whether a worker may make several steps of a loop: none is more than a call, or counts
@@ -200,12 +237,55 @@ class RemoteLane(Part):
                 flight.call.on_end = flight.call.on_begin = _nothing
             return
         work = flight.work
+        if outcome.links:
+            *passed, last = flight.links[: outcome.links]
+            for node in passed:
+                self._ahead[node] = Outcome("kept", remote=RemoteValue(node.name))
+            self._ahead[last] = outcome._replace(steps=0, links=0)
+            name = work.operation.name
+            outcome = Outcome("kept", steps=outcome.steps, remote=RemoteValue(name))
         try:
             self._read(work, outcome)
         except BaseException as error:  # of the classes of its parts
             work.handed = Raised(error)
+        if self._staying is not None and type(work.handed) is TailCall:
+            away = [v for v in (*work.args, *work.kwargs.values()) if type(v) is RemoteValue]
+            if away:  # arguments that the next call keeps
+                self._staying.fetch(away, partial(self._fetched, flight, away))
+                return
         flight.settle()
         self._go_on(flight)
+
+    def _fetched(
+        self,
+        flight: Flight,
+        away: Sequence[RemoteValue],
+        values: Sequence[Any],
+        error: Exception | None,
+    ) -> None:
+        """The arguments of a call that goes on are here. In any thread."""
+        work = flight.work
+        if error is not None:
+            work.handed = Raised(error)
+        else:
+            here: dict[Any, Any] = dict(zip(away, values, strict=True))
+            work.args = [here[v] if type(v) is RemoteValue else v for v in work.args]
+            work.kwargs = {
+                name: here[v] if type(v) is RemoteValue else v for name, v in work.kwargs.items()
+            }
+        self._go_on(flight)
+
+    def _taken(self, work: Work, outcome: Outcome) -> Any:
+        """The result of a call that was made before ``work`` began.
+
+        Raises:
+            BaseException: The call has raised it.
+        """
+        self._read(work, outcome)
+        result, work.handed = work.handed, PENDING
+        if type(result) is Raised:
+            raise result.error
+        return result
 
     def _read(self, work: Work, outcome: Outcome) -> None:
         """Give ``work`` the result of its call, or its error."""
@@ -220,6 +300,8 @@ class RemoteLane(Part):
             work.handed = Raised(loads_error(outcome.data))
         elif outcome.kind == "value":
             work.handed = loads(outcome.data)
+        elif outcome.kind == "kept":
+            work.handed = outcome.remote
         else:
             work.handed, named = loads(outcome.data)
             if named is not None:  # of the last call that the worker has made

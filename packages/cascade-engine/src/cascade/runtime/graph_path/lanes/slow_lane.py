@@ -26,8 +26,10 @@ from cascade.runtime.resources.instance import ResourceInstance
 from cascade.spec.injection import Inject
 from cascade.spec.remote_calls import goes_elsewhere
 
-#: The result of a call that is made later, when its resources are open.
+#: The result of a call that another thread makes: the work waits, or is on another lane.
 LEFT: Final = object()
+#: The result of a call that was not made, and may be asked for again at once.
+AGAIN: Final = object()
 
 
 class SlowLane(Part):
@@ -54,9 +56,8 @@ class SlowLane(Part):
         """
         work: Work | None = None
         cell: list[Any] | None = None
-        end, copied, next_work = self._end, self._run.context.copy, self._after_call.next_work
-        limit_waits, constraints = self._dispatch.limit_waits, self._run.constraints
-        watched = self._reports.wanted
+        end, next_work = self._end, self._after_call.next_work
+        limit_waits = self._dispatch.limit_waits
         try:
             if end.stopping:
                 return False
@@ -68,36 +69,13 @@ class SlowLane(Part):
                 if self._commits is not None:
                     self._commits.await_lease()
                 try:
-                    if work.handed is not PENDING:
-                        result, work.handed = work.handed, PENDING
-                        if type(result) is Raised:
-                            raise result.error
-                    elif work.loop is not None:
-                        if watched:
-                            self._reports.goes_on(work)
-                        result = self._spin(work)
-                        if result is NOT_ENTERED:
-                            continue
-                        if result is MOVED:
-                            return False
-                    elif (
-                        constraints.any or work.policies.capacities or work.permit is not None
-                    ) and not self._may_begin(work):
-                        return False
-                    else:
-                        if watched:
-                            self._reports.goes_on(work)
-                        context = copied()  # a task's changes are invisible to others (M12)
-                        if work.permit is not None:
-                            context.run(current_permit.set, work.permit)
-                        result = self._call(context, work)
-                        if result is LEFT or result is GIVEN_UP:
-                            # Another thread has the work by now; a call that was given up has
-                            # cost the pool this thread.
-                            return result is GIVEN_UP
-                        if result is NOT_BEGUN:
-                            limit_waits.release(work)
-                            continue
+                    result = self._next_result(work)
+                    if result is AGAIN:
+                        continue
+                    if result is LEFT or result is GIVEN_UP:
+                        # Another thread has the work by now; a call that was given up has cost
+                        # the pool this thread.
+                        return result is GIVEN_UP
                 except (Exception, asyncio.CancelledError) as failure:
                     limit_waits.release(work)  # a node holds no permit during its delay
                     self.fail_attempt(work, failure)
@@ -114,6 +92,41 @@ class SlowLane(Part):
             if cell is not None:  # the thread may be idle for long, and must not keep the values
                 cell[0] = None
         return False
+
+    def _next_result(self, work: Work) -> Any:
+        """The result of the next call, or of a batch of a loop, made now if it may begin.
+
+        LEFT and GIVEN_UP if another thread has ``work``; AGAIN if this must be asked once more.
+
+        Raises:
+            BaseException: The error of the call.
+        """
+        if work.handed is not PENDING:
+            result, work.handed = work.handed, PENDING
+            if type(result) is Raised:
+                raise result.error
+            return result
+        if work.loop is not None:
+            if self._reports.wanted:
+                self._reports.goes_on(work)
+            result = self._spin(work)
+            if result is NOT_ENTERED:
+                return AGAIN
+            return LEFT if result is MOVED else result
+        if (
+            self._run.constraints.any or work.policies.capacities or work.permit is not None
+        ) and not self._may_begin(work):
+            return LEFT
+        if self._reports.wanted:
+            self._reports.goes_on(work)
+        context = self._run.context.copy()  # a task's changes are invisible to others (M12)
+        if work.permit is not None:
+            context.run(current_permit.set, work.permit)
+        result = self._call(context, work)
+        if result is NOT_BEGUN:
+            self._dispatch.limit_waits.release(work)
+            return AGAIN
+        return result
 
     def fail_attempt(self, work: Work, failure: BaseException) -> None:
         """Settle a failed attempt of work that no longer holds a permit, or schedule the next."""

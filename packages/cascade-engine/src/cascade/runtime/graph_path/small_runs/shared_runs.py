@@ -1,6 +1,6 @@
-"""Shared runs: short runs with plain calls, which a worker makes.
+"""Shared runs: small runs with plain calls, which a worker makes.
 
-The event loop's thread makes the other calls meanwhile. ``short_run`` tells whether a run is short.
+The event loop's thread makes the other calls meanwhile. ``small_run`` tells whether a run is small.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import Any
 
 from cascade.runtime.execution.early_calls import EarlyCall, has_plain_tasks
 from cascade.runtime.execution.event_loop_calls import MOMENT
-from cascade.runtime.graph_path.small_runs.short_batches import Batch
-from cascade.runtime.graph_path.small_runs.short_runs import (
+from cascade.runtime.graph_path.small_runs.small_run import (
     WAITS,
-    ShortRun,
+    SmallRun,
     is_simple,
     is_value,
     rest_depends_on,
     uses_in,
 )
+from cascade.runtime.graph_path.small_runs.worker_batches import Batch
 from cascade.runtime.loops.protocol import UNSET
 from cascade.runtime.run import Run
 from cascade.runtime.straightline.stops import Bailout, Stop
@@ -28,7 +28,7 @@ from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult
 
 
-def short_run(run: Run, target: LazyResult[Any]) -> ShortRun | None:
+def small_run(run: Run, target: LazyResult[Any]) -> SmallRun | None:
     """The calls of a run of ``target``; None if the run needs a graph from the beginning."""
     if not (is_simple(run) and has_plain_tasks(run.loop)):
         return None
@@ -41,10 +41,10 @@ def short_run(run: Run, target: LazyResult[Any]) -> ShortRun | None:
         if lazy._plain and lazy.task is not GATHER:
             is_shared = _may_wait_for_worker(run, target)
             return SharedRun(run, lazies, uses) if is_shared else None
-    return ShortRun(run, lazies, uses)
+    return SmallRun(run, lazies, uses)
 
 
-class SharedRun(ShortRun):
+class SharedRun(SmallRun):
     """The calls of a run some of which a worker makes."""
 
     __slots__ = ("_shared",)

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.execution.worker_calls import WorkerCall, not_begun
@@ -35,42 +35,10 @@ from cascade.runtime.graph_path.biased_lock import BiasedLock
 from cascade.runtime.graph_path.queues.ranks import GIVE_WAY, SWITCH, priority_of
 from cascade.runtime.graph_path.queues.ready import ByPriority, Ready
 from cascade.runtime.graph_path.workers.load import LOOK_EVERY, Load
+from cascade.runtime.graph_path.workers.pool_host import NO_HOST, PoolHost
 from cascade.runtime.run import Run
 
 _DEFAULT_WORKERS = 32
-
-
-class PoolHost(Protocol):
-    """The owner of a pool: gives its threads their work."""
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether only the workers use the lock. Asked in the event loop's thread."""
-
-    def drain(self, pool: WorkerPool) -> None:
-        """The body of a thread.
-
-        It calls ``enter``, pops from ``ready`` and puts the item into the cell that it was given,
-        again and again. When nothing is ready it calls ``leave``, and returns if that returns True.
-        """
-
-    def rank(self) -> None:
-        """Let the pool ``reorder`` its items by priority (M24)."""
-
-    def looked(self) -> None:
-        """Called in the loop's thread at each look at the awake threads."""
-
-    def short_of_threads(self) -> None:
-        """The same, at each look at which no thread has become free for the ready items."""
-
-    def idle(self) -> None:
-        """The last awake thread has left. Called in the loop's thread."""
-
-    def refused(self, error: BaseException) -> None:
-        """The executor lends no thread, or ``drain`` raises, which it should not.
-
-        Called in the loop's thread.
-        """
 
 
 class WorkerPool:
@@ -217,7 +185,7 @@ class WorkerPool:
 
     def let_go(self) -> None:
         """Drop the host; no thread is awake, and none will wake."""
-        self._host = _NO_HOST
+        self._host = NO_HOST
 
     def working(self) -> list[tuple[Future[None], Any, int]]:
         """The calls of awake threads, their items and threads, to abandon them after ``stop``."""
@@ -446,24 +414,3 @@ class WorkerPool:
         if self._quiet is not None and not self._awake and not self._quiet.done():
             self._quiet.set_result(None)
         self._host.idle()
-
-
-class _NoHost:
-    """Stands for a host whose run has ended, because a thread may still call it."""
-
-    is_alone = False
-
-    def drain(self, pool: WorkerPool) -> None: ...
-
-    def rank(self) -> None: ...
-
-    def looked(self) -> None: ...
-
-    def short_of_threads(self) -> None: ...
-
-    def idle(self) -> None: ...
-
-    def refused(self, error: BaseException) -> None: ...
-
-
-_NO_HOST: Final[PoolHost] = _NoHost()

@@ -1,4 +1,4 @@
-"""Short runs: the calls of a run that needs no graph, or not yet.
+"""Small runs: the calls of a run that needs no graph, or not yet.
 
 Most runs of a service have few nodes: coroutines, and functions with ``mode="inline"``. The
 machinery of a graph run costs more than such nodes. So their calls are begun here one after the
@@ -42,7 +42,7 @@ from cascade.runtime.straightline.stops import Bailout, Begun, Stop
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult
 
-#: Most nodes of a short run. More are worth a graph, which lets them overlap.
+#: Most nodes of a small run. More are worth a graph, which lets them overlap.
 _MOST_NODES = 16
 #: The result of a call that a worker has to make.
 ELSEWHERE: Final = object()
@@ -52,7 +52,7 @@ WAITS: Final = object()
 _SMALL = frozenset({int, float, bool, NoneType})
 
 
-class ShortRun:
+class SmallRun:
     """The calls of one run, made in its asyncio task.
 
     Args:
@@ -125,7 +125,7 @@ class ShortRun:
         return {*self._lazies[: self._place], *self._values} - {self._waiting}
 
     @classmethod
-    def after(cls, run: Run, begun: Begun) -> ShortRun | None:
+    def after(cls, run: Run, begun: Begun) -> SmallRun | None:
         """The rest of the calls of a program whose code has stopped at a call that waits."""
         lazies, place, call = begun.lazies, begun.stopped.place, begun.stopped.result
         if type(call) is not EarlyCall:

@@ -1,4 +1,4 @@
-"""Short batches: the plain calls of a short run, which one worker makes one after the other.
+"""Worker batches: the plain calls of a small run, which one worker makes one after the other.
 
 Most such runs end while the event loop's thread waits a moment for them. Then they need no graph,
 no pool of workers and no turn of the event loop. Otherwise the loop's thread takes the batch over:

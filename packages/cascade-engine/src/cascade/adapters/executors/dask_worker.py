@@ -1,0 +1,124 @@
+"""The parts of a DaskExecutor that are in the cluster: in its workers, and in its scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from distributed import get_worker
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from cascade.adapters.executors.begun import Begun
+from cascade.adapters.executors.cluster_worker import BegunElsewhereError, ClusterWorker, Forwarding
+
+#: The name of the plugin. Another number for another protocol.
+PLUGIN: Final = "cascade-1"
+#: The kinds of messages to the driver.
+BEGUN, ENDED, LOST, LOGGED = "begun", "ended", "lost", "logged"
+
+
+class _Here(threading.local):
+    """The executor whose turn this thread makes."""
+
+    owner: str | None = None
+
+
+_lock = threading.Lock()
+_here = _Here()
+_made: list[ClusterWorker] = []
+
+
+def make_turn(owner: str, packed: bytes, places: Sequence[tuple[int, int]], *values: Any) -> Any:
+    """Make a turn of an executor; its results stay here.
+
+    Args:
+        owner: The executor, and the topic of its messages.
+        packed: The turn.
+        places: For each input, which of ``values`` has it, and its place there.
+        values: The results of other turns.
+    """
+    worker: Any = get_worker()
+    given = [values[of][place] for of, place in places]
+    _here.owner = owner
+    try:
+        answer = _cluster_worker(worker).make(
+            packed, given, partial(_begin, worker, owner), partial(_tell, worker, owner, BEGUN)
+        )
+    finally:
+        _here.owner = None
+    _tell(worker, owner, ENDED, answer.number, answer.ends)
+    return answer.results
+
+
+def _cluster_worker(worker: Any) -> ClusterWorker:
+    """That of this process."""
+    with _lock:
+        if not _made:
+            logging.getLogger().addHandler(Forwarding(partial(_forward, worker)))
+            _made.append(ClusterWorker())
+        return _made[0]
+
+
+def _begin(worker: Any, owner: str, turn: int) -> None:
+    """Ask for the permission to begin a turn.
+
+    Raises:
+        BegunElsewhereError: It was begun before.
+    """
+
+    async def ask() -> str | None:
+        found: str | None = await worker.scheduler.cascade_begin(
+            owner=owner, turn=turn, worker=worker.address
+        )
+        return found
+
+    asked = asyncio.run_coroutine_threadsafe(ask(), worker.loop.asyncio_loop)
+    before = asked.result()
+    if before is not None:
+        raise BegunElsewhereError(owner, turn, before)
+
+
+def _tell(worker: Any, owner: str, kind: str, turn: int, content: Any = None) -> None:
+    worker.log_event(owner, {"cascade": kind, "turn": turn, "content": content})
+
+
+def _forward(worker: Any, record: dict[str, Any]) -> None:
+    if _here.owner is not None:
+        _tell(worker, _here.owner, LOGGED, 0, {**record, "worker": worker.address})
+
+
+def plugin() -> SchedulerPlugin:
+    """What a scheduler needs. It goes there by value."""
+    registry = Begun()
+
+    class CascadePlugin(SchedulerPlugin):
+        name = PLUGIN
+        idempotent = True
+
+        async def start(self, scheduler: Any) -> None:
+            scheduler.handlers["cascade_begin"] = self.begin
+            scheduler.handlers["cascade_withdraw"] = self.withdraw
+            scheduler.handlers["cascade_forget"] = self.forget
+
+        def begin(self, owner: str, turn: int, worker: str) -> Any:
+            return registry.begin(owner, turn, worker)
+
+        def withdraw(self, owner: str, turns: list[int]) -> Any:
+            return registry.withdraw(owner, turns)
+
+        def forget(self, owner: str, turns: list[int]) -> None:
+            registry.forget(owner, turns)
+
+        def remove_worker(self, scheduler: Any, worker: str, **_more: Any) -> None:
+            for owner, turn in registry.begun_by(worker):
+                lost = {"cascade": LOST, "turn": turn, "content": worker}
+                scheduler.log_event(owner, lost)
+
+        def remove_client(self, scheduler: Any, client: str) -> None:
+            registry.forget_owner(client)
+
+    return CascadePlugin()
