@@ -430,7 +430,7 @@ def test_entries_are_found_by_key_after_their_end_too(entries):
 
 
 def values(tmp_path):
-    return sorted(path for path in (tmp_path / "cache.db-values").glob("*/*"))
+    return sorted(path for path in (tmp_path / "store.db-values").glob("*/*"))
 
 
 @in_sqlite
@@ -468,7 +468,7 @@ def test_a_value_whose_file_is_gone_or_damaged_is_a_miss(entries, tmp_path, dama
 @in_sqlite
 def test_files_that_a_crash_has_left_go_when_they_are_old(entries, tmp_path):
     put(entries, "a", body=b"x" * (LARGE + 1))
-    folder = tmp_path / "cache.db-values" / "ab"
+    folder = tmp_path / "store.db-values" / "ab"
     folder.mkdir()
     for name, age in (("ab-old.new", 7200), ("ab-new", 10)):
         (folder / name).write_bytes(b"left")
@@ -542,7 +542,7 @@ def test_a_newer_cache_is_refused(url, kind, entries):
 def test_a_closed_cache_says_so(entries):
     entries.close()
 
-    with pytest.raises(StoreError, match=r"the cache '.*cache\.db' is closed"):
+    with pytest.raises(StoreError, match=r"the cache '.*store\.db' is closed"):
         entries.get(key_of("a"), 1.0)
 
 
