@@ -1,6 +1,7 @@
 """One tree of errors, each also the builtin that people catch (M18)."""
 
 import copy
+import copyreg
 import dataclasses
 import importlib
 import inspect
@@ -11,6 +12,7 @@ import pytest
 
 import cascade
 from cascade.spec import errors
+from cascade.spec.pickled_errors import keep_own_pickling
 
 BUILTINS = {
     "DefinitionError": TypeError,
@@ -112,6 +114,7 @@ def test_messages_are_shown_as_written():
             "RunCancelledError": ("mine",),
             "SendError": ("argument 'x' of task 'score'",),
             "WorkerLostError": ("score", 3),
+            "ValueLostError": ("score",),
             "RemoteError": ("shop:StockError",),
             "StepLimitError": (7,),
             "RunNotFoundError": ("order-17",),
@@ -256,3 +259,19 @@ def test_subclasses_of_users_survive_too(way):
     assert way(frozen) == frozen
     assert way(slotted).place == "there"
     assert str(way(slotted)) == "m"
+
+
+def test_another_way_to_pickle_errors_can_be_undone():
+    """tblib registers one for every class, and it cannot replace a cause by its text."""
+
+    def as_tblib(error):
+        return type(error), error.args, {"__cause__": error.__cause__}
+
+    copyreg.pickle(errors.RunError, as_tblib)
+    keep_own_pickling(errors.CascadeError)
+    error = errors.RunError("no")
+    error.__cause__ = TooFewArguments("the reason", 2)
+
+    again = pickle.loads(pickle.dumps(error))
+
+    assert "TooFewArguments: the reason (it cannot be pickled: " in str(again.__cause__)

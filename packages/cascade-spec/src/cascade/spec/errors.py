@@ -38,6 +38,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     │   ├── ExecutorError (RuntimeError)         no thread or process was lent for a call
     │   ├── SendError (TypeError)                a value cannot go to another process; ``.place``
     │   ├── WorkerLostError (RuntimeError)       the process of a call has ended; ``.exit_code``
+    │   ├── ValueLostError (RuntimeError)        a value was lost with its worker; ``.task``
     │   ├── RemoteError (RuntimeError)           stands for an error that has no class here
     │   └── ConnectorError (ConnectionError)     a connector cannot connect, or was refused
     ├── durable runs

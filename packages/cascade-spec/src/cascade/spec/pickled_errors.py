@@ -42,6 +42,19 @@ def state_of(error: Exception, stand_in: type[Exception]) -> dict[str, Any]:
     return state
 
 
+def keep_own_pickling(root: type[Exception]) -> None:
+    """Have ``root`` and its subclasses pickled as they define it.
+
+    tblib, which distributed imports, registers another way for every class of exception that
+    exists. It pickles causes as they are, so one that cannot be pickled takes its error along.
+    """
+    kinds = [root]
+    while kinds:
+        kind = kinds.pop()
+        copyreg.dispatch_table.pop(kind, None)
+        kinds += kind.__subclasses__()
+
+
 #: The errors that are being pickled as causes of each other.
 _under_way: ContextVar[tuple[int, ...]] = ContextVar("under way", default=())
 

@@ -32,7 +32,8 @@ from cascade.adapters.executors.clusters import (
     value_lost,
 )
 from cascade.spec.checks import check_count
-from cascade.spec.errors import ExecutorError
+from cascade.spec.errors import CascadeError, ExecutorError
+from cascade.spec.pickled_errors import keep_own_pickling
 from cascade.spec.protocols import Capabilities
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
 from cascade.spec.wording import error_text
@@ -299,6 +300,7 @@ def _distributed() -> Any:
         raise ExecutorError(
             "cs.DaskExecutor needs distributed: pip install 'cascade-engine[dask]'"
         ) from None
+    keep_own_pickling(CascadeError)  # which the import has changed
     return distributed
 
 

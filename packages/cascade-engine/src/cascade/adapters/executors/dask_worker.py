@@ -14,6 +14,10 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from cascade.adapters.executors.begun import Begun
 from cascade.adapters.executors.cluster_worker import BegunElsewhereError, ClusterWorker, Forwarding
+from cascade.spec.errors import CascadeError
+from cascade.spec.pickled_errors import keep_own_pickling
+
+keep_own_pickling(CascadeError)  # which the import of distributed has changed
 
 #: The name of the plugin. Another number for another protocol.
 PLUGIN: Final = "cascade-1"
