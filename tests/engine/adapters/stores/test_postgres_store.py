@@ -53,7 +53,10 @@ def chunk(run, number=1, body=b"x"):
 # -- tables ----------------------------------------------------------------------------------------
 
 
-def test_all_tables_are_in_the_schema_cascade(store, stranger):
+def test_all_tables_are_in_the_schema_cascade(postgres_url, stranger):
+    stranger.execute("DROP SCHEMA IF EXISTS cascade CASCADE")  # with tables of caches
+    PostgresStore(postgres_url).close()
+
     tables = stranger.execute(
         "SELECT table_schema FROM information_schema.tables "
         "WHERE table_schema NOT IN ('pg_catalog', 'information_schema')"
