@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from tests.checkers.checking import ROOT, WAYS, Report, Way, reports
-from tests.pages import PAGES
+from tests.pages import PAGES, name_of
 
 HERE = Path(__file__).parent
 PAGE = ROOT / "docs" / "typing.md"
@@ -70,7 +70,9 @@ def _asked(way: Way) -> list[Report]:
 
 
 def module_of(page: Path) -> str:
-    return f"pages/{page.stem}.py"
+    """The file for the examples of a page; pages of several folders may have the same name."""
+    name = name_of(page).removeprefix("docs/").removesuffix(".md")
+    return f"pages/{re.sub(r'[^A-Za-z0-9]', '_', name)}.py"
 
 
 def examples(page: Path) -> str:

@@ -24,10 +24,18 @@ from tests.pages import PAGES
 #: Lines of examples that are refused: (page, start of the line) → the ways, and why.
 REFUSED = {
     ("distribution", 'cs.run(score({"config"'): ({"mypy + plugin"}, "it fails on purpose"),
+    ("distribution", "executor = cs.FuturesExecutor("): (
+        {"mypy", "mypy + plugin"},
+        "it was a DaskExecutor before",
+    ),
     ("distribution", "print(executor.max_workers"): ({"mypy + plugin"}, "strings for list[int]"),
     ("durable", "store = open_store("): ({"mypy", "mypy + plugin"}, "it was a str before"),
     ("durable", "print(store.runs("): ({"mypy", "mypy + plugin"}, "it was a str before"),
     ("durable", "store.close()"): ({"mypy", "mypy + plugin"}, "it was a str before"),
+    ("explanations_how_a_run_survives", "journal = store.load("): (
+        {*map(str, WAYS)},
+        "a store may not have the run",
+    ),
     ("observing", "spans = sorted("): ({*map(str, WAYS)}, "a span may have no start"),
     ("semantics", "print(await engine.run(count()"): ({"mypy + plugin"}, "count is defined anew"),
     ("semantics", "return self.grow.tail("): (
@@ -39,6 +47,15 @@ REFUSED = {
         "a stream has no handle before it begins",
     ),
     ("surprises", "mixed.append(100)"): ({*map(str, WAYS)}, "a list of lazy values gets an int"),
+    ("tutorial_first_graph", "warmest = max("): (
+        {*map(str, WAYS)},
+        "max takes no overloaded function as its key",
+    ),
+    ("tutorial_first_graph", 'if read("Oslo")'): (
+        {*map(str, WAYS)} - {"mypy", "mypy + plugin"},
+        "it fails on purpose",
+    ),
+    ("tutorial_policies", "return answer"): ({"mypy", "mypy + plugin"}, "items of several types"),
     ("testing", "return answer"): ({"mypy", "mypy + plugin"}, "items of several types"),
 }
 

@@ -68,7 +68,7 @@ class DaskExecutor(ClusterExecutor):
         ExecutorError: ``distributed`` is not installed, or the cluster cannot be reached.
     """
 
-    capabilities: Final = Capabilities(stops=False, once=True, stays=True, mark="dask")
+    capabilities: Capabilities = Capabilities(stops=False, once=True, stays=True, mark="dask")
 
     def __init__(
         self,

@@ -57,7 +57,7 @@ class RayExecutor(ClusterExecutor):
         ExecutorError: ``ray`` is not installed, or the cluster cannot be reached.
     """
 
-    capabilities: Final = Capabilities(stops=True, once=True, stays=True, mark="ray")
+    capabilities: Capabilities = Capabilities(stops=True, once=True, stays=True, mark="ray")
 
     def __init__(
         self,
