@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -705,3 +706,25 @@ def test_in_virtual_time_it_is_used_too(url):
 
     assert run_virtually(main()) == [8, 8]
     assert calls.taken() == ["double"]
+
+
+def test_a_file_without_a_folder_is_that_of_the_working_directory(tmp_path, monkeypatch):
+    """Of the one in which the cache is first used, whatever it is later."""
+    calls = str(tmp_path / "calls")
+
+    @cs.task(pure=True)
+    def note(name: str) -> str:
+        with open(calls, "a", encoding="utf-8") as file:
+            file.write(name)
+        return name
+
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        cache = cs.ByCode("sqlite:///cache.db")
+        assert cs.run(note("x"), cache=cache) == "x"
+        monkeypatch.chdir(tmp_path)
+        assert cs.run(note("x"), cache=cache) == "x"
+
+    assert Path(calls).read_text(encoding="utf-8") == "xx"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "calls"]

@@ -318,10 +318,12 @@ def components_of(text: str) -> CodeHash:
 def _opened(process: int, url: str) -> Entries:
     if url.startswith("memory:"):
         return open_entries(url)
+    # The same name in another working directory is another file.
+    place = f"{url} in {os.getcwd()}" if url.startswith("sqlite:") else url
     with _opening:
-        found: Entries | None = _open.get((process, url))
+        found: Entries | None = _open.get((process, place))
         if found is None:
-            found = _open[process, url] = open_entries(url)
+            found = _open[process, place] = open_entries(url)
             remember_files_in(found)
             _flush_at_exit(process)
         return found

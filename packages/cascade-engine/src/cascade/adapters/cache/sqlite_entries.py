@@ -76,7 +76,8 @@ class SQLiteEntries(SqlEntries):
         self._file.prepare(_MIGRATIONS, _META)
         # Two, so that what is read need not wait for what is written.
         self._reading, self._writing = _Connection(self._file), _Connection(self._file)
-        super().__init__(ValueFiles(f"{path}-values"), claims_at(f"{path}-claims"))
+        place = self._file.place
+        super().__init__(ValueFiles(f"{place}-values"), claims_at(f"{place}-claims"))
 
     def __repr__(self) -> str:
         return f"the cache '{self._file.path}'"

@@ -63,6 +63,8 @@ class SQLiteFile:
 
     def __init__(self, path: str, synchronous: str, timeout: float) -> None:
         self.path = path
+        #: Where it is, whatever the working directory is when a connection is opened.
+        self.place = os.path.abspath(path)
         self.synchronous = synchronous
         self.timeout = timeout
 
@@ -96,7 +98,7 @@ class SQLiteFile:
         """A connection in autocommit mode, which may be used by one thread after the other."""
         with self.errors():
             connection = sqlite3.connect(
-                self.path, timeout=self.timeout, isolation_level=None, check_same_thread=False
+                self.place, timeout=self.timeout, isolation_level=None, check_same_thread=False
             )
             try:
                 connection.execute(f"PRAGMA synchronous={self.synchronous}")

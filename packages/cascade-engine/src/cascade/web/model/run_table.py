@@ -82,7 +82,7 @@ def spark(rates: Iterable[float]) -> str:
     """Numbers as a line of bars.
 
     >>> spark([0, 1, 2, 4])
-    '▁▂▄█'
+    '▁▃▅█'
     """
     values = list(rates)
     most = max(values, default=0.0)
