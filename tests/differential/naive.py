@@ -710,7 +710,8 @@ class Naive:
         #: The effects of such calls: indices into the log, and errors.
         self.optional: set[int] = set()
         self.optional_errors: list[Exception] = []
-        #: Whether several nodes needed one that failed, so that several paths lead to it (R9).
+        #: Whether several nodes needed one that failed, so that several paths lead to it (R9), or
+        #: the path leads past a node that may have been skipped before.
         self.has_several_paths = False
         #: How many nodes were skipped for a condition of their own.
         self.skips = 0
@@ -811,6 +812,8 @@ class Naive:
             else:
                 lacks.append(columns[value])
         asked = [self.value(condition, causes) for condition in lazy.conditions]
+        # A path leads past this node if it is skipped before another one fails.
+        self.has_several_paths |= not all(isinstance(o, Failed) or bool(o) for o in asked)
         ended = [self.value(predecessor, causes) for predecessor in lazy.predecessors]
         if lazy.call is not None:  # of a map, they are for the items
             weighed = [v for v in lazy.amounts.values() if isinstance(v, Lazy)]

@@ -156,3 +156,14 @@ def test_limits_that_change_while_an_attempt_opens_its_own_resources():
     )
     for _ in range(4):
         hold(Program((), (), Call(Job("session", 0, Pack()))), slower)
+
+
+def test_a_failure_above_a_node_that_may_be_skipped_first():
+    """R9: the path in the note may leave that node out."""
+    reader = Map(Job("file", 3, Pack()), (("a", Box(list, (Const(Reader()),))),))
+    refused = Map(Job("any", 3, Pack(), tries=Tries(0, 2)), (("a", Ref(1)),))
+    skipped = Map(Job("file", None, Pack(), "inline"), (("a", Ref(2)),))
+    shared = (Gather(()), reader, refused, skipped)
+    target = Box(list, (Const(0), Ref(1), Ref(3), Ref(1)))
+    for _ in range(6):
+        hold(Program(shared, ((3, "run_if", 0),), target))
