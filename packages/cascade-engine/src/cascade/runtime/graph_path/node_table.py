@@ -141,11 +141,13 @@ class Nodes:
         self._pin(wiring)
         for lazy in kept:
             segment.keep(lazy)
-        ready = self.streams.attach_known(segment, wiring) if outside else ()
-        for lazy, known, value in handed:
-            self._hand_on(known, value, segment, lazy)
+        ready = wiring.ready
+        if outside:
+            ready = [*ready, *self.streams.attach_known(segment, wiring)]
+            for lazy, known, value in handed:
+                self._hand_on(known, value, segment, lazy)
         activate = self._activate
-        for lazy in (*wiring.ready, *ready):
+        for lazy in ready:
             activate(segment, lazy)
         segment.deep = is_list_of_items(wiring.target)  # from here on
         if done:
@@ -237,7 +239,9 @@ class Nodes:
         """The address of a node's value; for a target, that of its segment."""
         if segment is self.first:
             return Address(segment, node)
-        return self._memory[weakref.ref(node)]  # one object, shared by all that pass its value on
+        # One object, shared by all that pass its value on; a segment of which only the target is
+        # left has forgotten it.
+        return segment.nodes.get(node) or self._memory[weakref.ref(node)]
 
     def look_up(self, lazy: LazyResult[Any]) -> tuple[Address, Any]:
         """The address of a lazy value that the run has met, and its value, or PENDING.
@@ -368,7 +372,7 @@ class Nodes:
                 if self._record is not None and node not in segment.outside:
                     self._record(node, value)
                 entry = segment.slots.get(node)
-                users = users_of(entry)
+                users = [] if entry is None else users_of(entry)
                 if type(entry) is Several:
                     segment.slots[node] = segment.share(node, value, entry)
                 elif entry is not None or node is segment.target:
@@ -440,7 +444,8 @@ class Nodes:
         del self._live[segment]
         for node, address in segment.nodes.items():
             if address.segment is segment and not (segment.taken and segment.awaits(node)):
-                address.settle(segment.value(node))
+                is_left = node in segment.slots or node is segment.target
+                address.settle(segment.value(node) if is_left else RELEASED)
         segment.close()
 
     def close(self) -> None:
