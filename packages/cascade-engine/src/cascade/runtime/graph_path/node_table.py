@@ -30,12 +30,7 @@ from cascade.runtime.graph_path.segments import (
 )
 from cascade.runtime.graph_path.standstill import lacking, standstill
 from cascade.runtime.graph_path.streams import Streams, is_list_of_items
-from cascade.runtime.semantics.outcomes import (
-    RELEASED,
-    Missing,
-    is_error,
-    released,
-)
+from cascade.runtime.semantics.outcomes import RELEASED, Missing, is_error, released
 from cascade.runtime.semantics.pins import Pins
 from cascade.runtime.semantics.recording import Record
 from cascade.runtime.straightline.stops import Begun
@@ -113,11 +108,7 @@ class Nodes:
         """
         done = () if self._journal is None else self._take_done(wiring)
         outside = wiring.outside
-        handed = (
-            [(lazy, *self.look_up(lazy)) for lazy in self.streams.lists_of(wiring)]
-            if outside
-            else ()
-        )
+        handed = [(z, *self.look_up(z)) for z in self.streams.lists_of(wiring)] if outside else ()
         nodes = wiring.nodes() if self.first is not None else ()
         segment = Segment(wiring, continuation, self.first is None)
         if self._record is not None:
@@ -269,7 +260,8 @@ class Nodes:
     def _pin(self, wiring: Wiring) -> None:
         """Pin values of a new segment marked by ``keep()``, and those its tasks can name (M21)."""
         pins = self._pins
-        if not wiring.users and wiring.target is self._target_of_first():
+        assert self.first is not None
+        if not wiring.users and wiring.target is self.first.target:
             self._alone = wiring
             return
         if self._alone is not None:
@@ -285,10 +277,6 @@ class Nodes:
     def live(self) -> Collection[Segment]:
         """The segments that are not done, in the order in which they were added; a copy."""
         return self._live.copy()
-
-    def _target_of_first(self) -> LazyResult[Any]:
-        assert self.first is not None
-        return self.first.target
 
     def _search_alone(self) -> None:
         assert self._alone is not None
@@ -341,7 +329,7 @@ class Nodes:
 
         Uses a list of pending items and no recursion: values may be passed on along a long chain.
         """
-        todo: list[tuple[Segment, LazyResult[Any], Any]] = []
+        todo: list[tuple[Segment, LazyResult[Any], Any]] | None = None
         left_out = 0
         only: LazyResult[Any] | None = None
         while True:
@@ -361,6 +349,7 @@ class Nodes:
                     else:
                         self._activate(segment, user)
             else:
+                todo = [] if todo is None else todo
                 was_only, only = only is node, None
                 if self.watched and (segment, node) in self.watched:
                     for then in reversed(self.watched.pop((segment, node))):
