@@ -7,7 +7,6 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextvars import Token
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.runtime.clock import VirtualLoop
@@ -257,12 +256,7 @@ class Run(RunWaits):
         self.begin()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await self.end(error)
 
     def admit_no_more(self) -> None:
