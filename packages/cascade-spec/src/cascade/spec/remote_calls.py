@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from cascade.spec.operation import Operation
-from cascade.spec.task import Task
+from cascade.spec.task_class import Task
 
 if TYPE_CHECKING:
     from cascade.spec.wire import Packed

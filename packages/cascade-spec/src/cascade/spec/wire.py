@@ -33,7 +33,7 @@ from cascade.spec.lazy_value import NO_KWARGS, LazyValue, next_number
 from cascade.spec.methods import BoundTask
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
-from cascade.spec.task import Task
+from cascade.spec.task_class import Task
 from cascade.spec.traces import code_at
 from cascade.spec.wording import short
 
