@@ -61,12 +61,13 @@ def test_notebooks_show_text_as_it_is():
 def test_notebooks_draw_drawings(format, kind, has_graphviz, monkeypatch):
     monkeypatch.setattr("cascade.graph.visualize.has_graphviz", lambda: has_graphviz)
     monkeypatch.setattr("cascade.graph.visualize.svg_of", lambda text, _: f"<svg>{text}</svg>")
-    drawing = cs.visualize(load(), format)
+    lazy = load()
+    drawing = cs.visualize(lazy, format)
     bundle = drawing._repr_mimebundle_()
     assert bundle[kind] == bundle["text/plain"] == drawing
     assert drawing._repr_html_() is None
     if has_graphviz:
-        assert bundle["image/svg+xml"] == f"<svg>{cs.visualize(load(), 'dot')}</svg>"
+        assert bundle["image/svg+xml"] == f"<svg>{cs.visualize(lazy, 'dot')}</svg>"
     elif format == "mermaid":
         assert bundle["text/markdown"] == f"```mermaid\n{drawing}\n```"
 

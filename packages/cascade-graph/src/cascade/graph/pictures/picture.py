@@ -86,15 +86,15 @@ def picture_of(graph: Graph, states: Mapping[int, NodeState], limit: int | None)
             more, arrows = _continued(boxes[-1].key, task, followed[task])
             boxes += more
             loops += arrows
-    arrows = dict.fromkeys(
+    waits = dict.fromkeys(
         Arrow(f"n{groups[e.source]}", f"n{groups[e.target]}", e.kind, visible(e.label, lines=True))
         for e in graph.edges
     )
     left_out = Counter(groups[index] for index, _ in graph.outside)
     for index, count in left_out.items():
         boxes.append(Box(f"m{index}", LEFT_OUT, f"… {count:,} more"))
-        arrows[Arrow(f"m{index}", f"n{index}", EdgeKind.DATA)] = None
-    return Picture(boxes, [*arrows, *loops])
+        waits[Arrow(f"m{index}", f"n{index}", EdgeKind.DATA)] = None
+    return Picture(boxes, [*waits, *loops])
 
 
 def _known_states(
