@@ -257,7 +257,8 @@ class Node:
 def nested():
     key = datetime.date(2024, 1, 20)
     when = datetime.timedelta(days=1, seconds=3, microseconds=500_000)
-    return Node("a", [Node("b", {key: {Kind.A: Level.LOW}}), (when, pathlib.Path("x")), Point(1, 2)])
+    first = Node("b", {key: {Kind.A: Level.LOW}})
+    return Node("a", [first, (when, pathlib.Path("x")), Point(1, 2)])
 
 def numbers():
     import numpy

@@ -240,7 +240,8 @@ def test_a_value_without_a_json_form_is_an_error(cascade):
     assert outcome.out == ""
     assert outcome.err == (
         "cascade: the value of flows:unjson has no JSON form: its part ['number']: an object "
-        "of type complex has none; let its class have a method __json__(), or leave out --json; it is\n"
+        "of type complex has none; let its class have a method __json__(), or leave out --json; it "
+        "is\n"
         f"{{'number': 1j, 'more': {list(range(100))}}}\n"
     )
 
