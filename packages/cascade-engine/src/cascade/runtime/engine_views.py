@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
+from cascade.runtime.engine_base import EngineBase
 from cascade.runtime.engine_runs import EngineRuns, RunInfo
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.lending import Lending
 
 
-class EngineViews:
-    """Inherited by Engine, which has the rest."""
-
-    # Of Engine:
-    _runs: EngineRuns
-    _lending: Lending
+class EngineViews(EngineBase):
+    """Inherited by Engine."""
 
     def runs(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from cascade.graph.fed_arguments import fed_arguments
 from cascade.spec.callsite import CallSite
 from cascade.spec.containers import GATHER
 from cascade.spec.fallbacks import Catch
@@ -123,7 +124,7 @@ class Edge:
     source: int
     target: int
     kind: EdgeKind
-    #: The key of a route, or when a fallback is used; empty for the other kinds.
+    #: The arguments that data feeds, the key of a route, or when a fallback is used; else empty.
     label: str = ""
 
 
@@ -167,13 +168,18 @@ class Graph:
         return [edge for i, lazy in enumerate(self.lazies) for edge in self._edges_into(i, lazy)]
 
     def _edges_into(self, target: int, lazy: LazyResult[Any]) -> list[Edge]:
+        fed = fed_arguments(lazy)
         kinds = (
-            (EdgeKind.DATA, dict.fromkeys(lazy._dependencies)),
             (EdgeKind.CONDITION, dict.fromkeys(lazy._conditions)),
             (EdgeKind.ORDER, dict.fromkeys(lazy._predecessors)),
             (EdgeKind.CONSTRAINT, dict.fromkeys(lazy._amounts.values())),
         )
         found = [
+            Edge(self.index[source], target, EdgeKind.DATA, fed.get(source, ""))
+            for source in dict.fromkeys(lazy._dependencies)
+            if source in self.index
+        ]
+        found += [
             Edge(self.index[source], target, kind)
             for kind, sources in kinds
             for source in sources

@@ -122,6 +122,10 @@ class SerializationError(CascadeError, TypeError):
     """A graph holds something that has no JSON form, or the JSON is not a graph."""
 
 
+class DrawingError(CascadeError, RuntimeError):
+    """Graphviz, which makes pictures as SVG, is missing or has failed."""
+
+
 class TaskNotImportedError(SerializationError, ImportError):
     """A document or a store names a task or type of a module that is not imported and may not be.
 

@@ -64,8 +64,7 @@ class Turn:
         tasks: dict[bytes, bytes] = {}
         calls, inputs = [], self.inputs()
         for call in self.calls:
-            tasks[call.task.token] = call.task.data
-            tasks.update((link.task.token, link.task.data) for link in call.links)
+            tasks.update(call.parts())
             links = [(link.name, link.task.token, link.arguments) for link in call.links]
             places = [inputs[value] for value in call.inputs]
             one = call.name, call.task.token, call.arguments, call.spins

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cascade.graph.states import NodeState
+from cascade.graph.states import NodeState, heaviest
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
     Item,
@@ -175,14 +175,9 @@ class History(Subscriber):
                 record.state = "cancelled"
 
 
-#: The states of items, from the one that matters most for their map.
-_BY_WEIGHT = ("failed", "retrying", "waiting", "running", "cancelled", "finished", "cached")
-
-
 def _state_of_map(items: Sequence[NodeRecord]) -> NodeState:
     """The state of a map: that of the item that matters most, with its place and arguments."""
-    present = {record.state for record in items}
-    state = next((state for state in _BY_WEIGHT if state in present), "skipped")
+    state = heaviest({record.state for record in items})
     one = next(record for record in items if record.state == state)
     if state in ("failed", "retrying", "waiting"):
         return NodeState(state, None, f"{one.item}: {one.note}")
