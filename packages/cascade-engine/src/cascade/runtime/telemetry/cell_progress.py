@@ -6,13 +6,15 @@ widgets are needed. Front ends without HTML show a line per run.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from cascade.graph.durations import duration_text
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Notice
+from cascade.runtime.notebook import kernel
 from cascade.runtime.telemetry.html_tables import html_text
 from cascade.runtime.telemetry.tally import RunFigures, RunTally
 from cascade.spec.wording import visible
@@ -24,10 +26,16 @@ _MOST_RUNS: Final = 20
 
 
 class CellProgress:
-    """Shows the progress of the runs on ``bus`` while it is entered. ``tally`` has the figures."""
+    """Shows the progress of the runs on ``bus`` while it is entered. ``tally`` has the figures.
+
+    Only in the kernel of a notebook.
+    """
 
     def __init__(self, bus: MessageBus) -> None:
-        self._handle: Any = None
+        self._shell = kernel()
+        #: Names the output, so that it can be replaced.
+        self._id = os.urandom(16).hex()
+        self._is_shown = False
         self.tally = RunTally(bus, self._changed, every=_EVERY)
 
     def __enter__(self) -> Self:
@@ -42,15 +50,10 @@ class CellProgress:
         self.tally.close()
 
     def _changed(self, run: RunFigures, event: Notice) -> None:
-        from IPython.display import display
-
-        so_far = {run.run_id: event.at - run.began}
-        bundle = bundle_of(self.tally.runs, so_far)
-        if self._handle is None:
-            show: Any = display
-            self._handle = show(bundle, raw=True, display_id=True)
-        else:
-            self._handle.update(bundle, raw=True)
+        bundle = bundle_of(self.tally.runs, {run.run_id: event.at - run.began})
+        output = {"display_id": self._id}
+        self._shell.display_pub.publish(bundle, transient=output, update=self._is_shown)
+        self._is_shown = True
 
 
 def bundle_of(runs: Sequence[RunFigures], so_far: dict[str, float]) -> dict[str, str]:
