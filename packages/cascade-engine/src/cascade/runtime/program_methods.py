@@ -15,6 +15,7 @@ from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.options import ProgramOptions, RunSettings, settings, takes
+from cascade.runtime.overriding import in_force
 from cascade.runtime.program import Program, ProgramExecution
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
@@ -117,6 +118,7 @@ class ProgramMethods:
             and self.record is None
             and not self._lending.elsewhere.everything
             and self._lending.middleware is None
+            and in_force.now is None
             and not self.constraints.any
             and not self._closed
         )
