@@ -20,6 +20,9 @@ asyncio_default_fixture_loop_scope = function
 filterwarnings = error
 """
 
+#: The project has no such line of its own.
+OWN_SCOPE = ["-o", "asyncio_default_fixture_loop_scope=function"]
+
 FLOWS = """
 import asyncio
 import cascade as cs
@@ -200,7 +203,7 @@ def test_a_recorded_task_is_replayed(run_tests, pytester):
 
 def test_the_tests_of_a_new_project_pass(run_tests, pytester):
     assert main(["init", "weather"]) == 0
-    run_tests(None, "weather").assert_outcomes(passed=4)
+    run_tests(None, "weather", *OWN_SCOPE).assert_outcomes(passed=4)
 
 
 def test_it_imports_nothing_of_cascade_before_a_test_needs_it():
