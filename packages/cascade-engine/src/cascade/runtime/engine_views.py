@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cascade.graph.durations import duration_text
 from cascade.runtime.engine_base import EngineBase
-from cascade.runtime.engine_runs import RunInfo
+from cascade.runtime.engine_runs import EngineRuns, RunInfo
 from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.telemetry.html_tables import html_lines, html_table
 
