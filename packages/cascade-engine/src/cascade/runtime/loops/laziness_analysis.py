@@ -34,7 +34,16 @@ _ATOMS = (ast.Constant, ast.JoinedStr)
 #: Syntax that runs no code of others, if all names stand for atoms.
 _OPERATORS = (
     *(ast.Return, ast.If, ast.Assign, ast.AugAssign, ast.Pass),
-    *(ast.Name, ast.Constant, ast.Tuple, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),
+    *(
+        ast.Name,
+        ast.Constant,
+        ast.Tuple,
+        ast.BinOp,
+        ast.UnaryOp,
+        ast.BoolOp,
+        ast.Compare,
+        ast.IfExp,
+    ),
     *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context),
 )
 _ASKS = (ast.Is, ast.IsNot, ast.In, ast.NotIn)
