@@ -141,14 +141,13 @@ class Commits:
             if type(outcome) is Failed:
                 end.note_missing()
             user = segment.slots.get(lazy)
-            waits = segment.waits.get(user, 1) if type(user) is LazyResult else 0
-            is_plain = not (is_recorded or end.any_missing or nodes.watched or segment.foreign)
-            if waits > 1 and is_plain:
-                # As in ``Nodes.settle``, but it is in the journal already.
-                segment.slots[lazy] = outcome
-                segment.waits[user] = waits - 1
-            else:
-                nodes.settle(segment, lazy, outcome)
+            if type(user) is LazyResult and segment.waits.get(user, 1) > 1:
+                if not (is_recorded or end.any_missing or nodes.watched or segment.foreign):
+                    # As in ``Nodes.settle``, but it is in the journal already.
+                    segment.slots[lazy] = outcome
+                    segment.waits[user] -= 1
+                    continue
+            nodes.settle(segment, lazy, outcome)
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane; or what it went on as, if it has begun."""
