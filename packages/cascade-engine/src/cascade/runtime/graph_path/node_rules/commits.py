@@ -140,14 +140,14 @@ class Commits:
         for lazy, outcome in zip(done, self._journal.outcomes_of(done), strict=True):
             if type(outcome) is Failed:
                 end.note_missing()
+            is_plain = not (is_recorded or end.any_missing or nodes.watched or segment.foreign)
             user = segment.slots.get(lazy)
-            if type(user) is LazyResult and segment.waits.get(user, 1) > 1:
-                if not (is_recorded or end.any_missing or nodes.watched or segment.foreign):
-                    # As in ``Nodes.settle``, but it is in the journal already.
-                    segment.slots[lazy] = outcome
-                    segment.waits[user] -= 1
-                    continue
-            nodes.settle(segment, lazy, outcome)
+            if is_plain and type(user) is LazyResult and segment.waits.get(user, 1) > 1:
+                # As in ``Nodes.settle``, but it is in the journal already.
+                segment.slots[lazy] = outcome
+                segment.waits[user] -= 1
+            else:
+                nodes.settle(segment, lazy, outcome)
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane; or what it went on as, if it has begun."""
