@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from cascade.graph.durations import duration_text
+from cascade.runtime.engine_base import EngineBase
 from cascade.runtime.engine_runs import EngineRuns, RunInfo
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.lending import Lending
 from cascade.runtime.telemetry.html_tables import html_lines, html_table
 
 #: Most runs that notebooks show.
 _MOST_RUNS = 50
 
 
-class EngineViews:
-    """Inherited by Engine, which has the rest."""
-
-    # Of Engine:
-    _runs: EngineRuns
-    _lending: Lending
+class EngineViews(EngineBase):
+    """Inherited by Engine."""
 
     def runs(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread."""

@@ -30,7 +30,7 @@ from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.spec.lazy_types import LazyResult
-    from cascade.spec.task import Task
+    from cascade.spec.task_class import Task
 
 K = TypeVar("K")
 V = TypeVar("V")
