@@ -142,6 +142,15 @@ def test_alike_calls_have_the_state_that_matters_most(states, label, state):
     assert (box.label, box.state) == (label, state)
 
 
+def test_alike_calls_show_the_reason_of_the_first_that_failed():
+    lazies = [load() for _ in range(12)]
+    known = {lazy.number: NodeState("finished") for lazy in lazies}
+    known[lazies[5].number] = NodeState("failed", 0.1, "OSError: no disk")
+
+    box = picture_of(build_graph(gather(*lazies)), known, 10).boxes[0]
+    assert box.label == "load × 12\nfailed\n1 failed, 11 finished: OSError: no disk"
+
+
 @given(programs(amounts=True))
 def test_groups_keep_every_node_and_stay_acyclic(program):
     graph = build_graph(program[-1], routes=True)

@@ -106,7 +106,13 @@ def printed(outcome):
 
 
 TEA = {"sku": "tea", "price": "1.5", "size": "s"}
-USUAL = {"items": [TEA], "gift": None, "day": "2024-01-20", "paid": False, "notes": {}}
+USUAL: dict[str, object] = {
+    "items": [TEA],
+    "gift": None,
+    "day": "2024-01-20",
+    "paid": False,
+    "notes": {},
+}
 
 
 @pytest.mark.parametrize(

@@ -67,8 +67,12 @@ def check_exists(url: str) -> None:
     """
     from cascade.adapters.stores.urls import sqlite_place
 
-    if url.partition(":")[0] == "sqlite" and not os.path.exists(path := sqlite_place(url)[0]):
-        raise RefusedError(f"there is no file {path!r} (the working directory is {os.getcwd()!r})")
+    if url.partition(":")[0] != "sqlite":
+        return
+    path = sqlite_place(url)[0]
+    if not os.path.exists(path):
+        where = "" if os.path.isabs(path) else " in the working directory"
+        raise RefusedError(f"there is no file {path!r}{where}")
 
 
 @contextmanager

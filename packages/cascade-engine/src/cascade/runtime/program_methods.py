@@ -9,6 +9,7 @@ from typing import Any, TypeVar, Unpack
 from cascade.runtime.engine_base import EngineBase
 from cascade.runtime.execution.early_calls import EarlyTasks
 from cascade.runtime.options import ProgramOptions, RunSettings, settings, takes
+from cascade.runtime.overriding import in_force
 from cascade.runtime.program import Program, ProgramExecution
 from cascade.runtime.straightline.stops import Begun
 from cascade.spec.callsite import users_frame
@@ -81,6 +82,7 @@ class ProgramMethods(EngineBase):
             and self.record is None
             and not self._lending.elsewhere.everything
             and self._lending.middleware is None
+            and in_force.now is None
             and not self.constraints.any
             and not self._closed
         )

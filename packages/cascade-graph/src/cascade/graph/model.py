@@ -17,6 +17,7 @@ from cascade.spec.lazy_types import FallbackResult, LazyResult, MappedLazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source
 from cascade.spec.routing import Router
+from cascade.spec.shown import notebook_view
 from cascade.spec.task import Task
 
 
@@ -128,7 +129,7 @@ class Edge:
     label: str = ""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Graph:
     """The work of a run, as arrays over node indices.
 
@@ -151,6 +152,13 @@ class Graph:
 
     def __len__(self) -> int:
         return len(self.lazies)
+
+    def __repr__(self) -> str:
+        return f"<graph of '{self.target.name}': {len(self)} node{'s' * (len(self) != 1)}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Its picture, for notebooks."""
+        return notebook_view(self)
 
     @property
     def target(self) -> LazyResult[Any]:

@@ -50,4 +50,6 @@ def state_of_several(states: Sequence[NodeState], count: int) -> NodeState | Non
     if len(counts) == 1 and len(states) == count:
         return NodeState(state)
     order = sorted(counts, key=lambda word: BY_WEIGHT.index(word) if word in BY_WEIGHT else -1)
-    return NodeState(state, None, ", ".join(f"{counts[word]} {word}" for word in order))
+    note = ", ".join(f"{counts[word]} {word}" for word in order)
+    reason = next((one.note for one in states if one.state == state and one.note), "")
+    return NodeState(state, None, f"{note}: {reason}" if reason else note)
