@@ -48,7 +48,8 @@ def test_examples_print_the_output_on_the_page(
             continue
         out = io.StringIO()
         # Blank lines in front, as if the page's examples stood in one file.
-        code = compile("\n" * typed.count("\n") + text, file, "exec")
+        run = text.replace('if __name__ == "__main__":', "if True:")  # here it is a module
+        code = compile("\n" * typed.count("\n") + run, file, "exec")
         typed += text
         lines = typed.splitlines(keepends=True)
         monkeypatch.setitem(linecache.cache, file, (len(typed), None, lines, file))
