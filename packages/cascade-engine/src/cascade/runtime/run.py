@@ -7,12 +7,10 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextvars import Token
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
-from cascade.runtime.elsewhere.executors import refuse_resource
 from cascade.runtime.events import CallAbandoned, ResultNotStored
 from cascade.runtime.execution import active_runs
 from cascade.runtime.execution.abandoned import AbandonedCalls
@@ -29,13 +27,13 @@ from cascade.runtime.inbox import Inbox
 from cascade.runtime.lazily import lazily
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import Admissions, current_permit
+from cascade.runtime.middleware import Middlewares
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_waits import RunWaits
 from cascade.runtime.semantics.recording import together
 from cascade.spec.errors import NotStorableError
-from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import RESOURCES, SOURCE, WINDOWS, number_of
+from cascade.spec.lazy_value import SOURCE, WINDOWS, number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
@@ -93,6 +91,7 @@ class Run(RunWaits):
         early: The spare asyncio tasks of the event loop; None without an engine.
         elsewhere: Makes calls in other processes.
         middleware: The functions around each call, or None.
+        overrides: Other functions for tasks and nodes, in tests; None if there are none.
         short_cuts: Whether calls of plain values may be made together, without a ``Work``.
         pool_reports: The nodes on the threads of its pool, and those that wait; None without one.
     """
@@ -127,7 +126,13 @@ class Run(RunWaits):
         self.early = lent.early
         self.elsewhere = lent.elsewhere
         self.middleware = lent.middleware
-        self.short_cuts = not lent.elsewhere.everything and lent.middleware is None
+        self.overrides = lent.overrides
+        if self.overrides is not None:
+            # Each call is made by itself, and no made-up value gets into a cache.
+            own = () if lent.middleware is None else lent.middleware.functions
+            self.middleware = Middlewares((*self.overrides.middleware, *own))
+            self.cache = None
+        self.short_cuts = not lent.elsewhere.everything and self.middleware is None
         self._starter = current_run.get(None)
         self.pool_reports: PoolReports | None = None
         #: Finds the call that is being made in the calling thread, for ``cs.current``.
@@ -257,12 +262,7 @@ class Run(RunWaits):
         self.begin()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await self.end(error)
 
     def admit_no_more(self) -> None:
@@ -290,11 +290,6 @@ class Run(RunWaits):
             return
         if self.journal is not None:
             _refuse_windows(special)
-        for lazy in special:
-            if lazy._special & RESOURCES and lazy.task.mode == "process":
-                for value in (*lazy.args, *lazy.kwargs.values()):
-                    if isinstance(value, Inject):
-                        refuse_resource(lazy.task, value)
         self.resources.check(special)
         self.constraints.capacities.check_nodes(special)
         for lazy in special:
