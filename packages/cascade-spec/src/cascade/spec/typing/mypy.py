@@ -233,7 +233,7 @@ def _is_bound(task: Expression, api: CheckerPluginInterface) -> bool | None:
     return of_object
 
 
-def _widened(called: _Called, found: CallableType) -> list[Type]:
+def _widened(called: _Called, found: Parameters) -> list[Type]:
     """The types of the task's parameters, each with lazy values of it where some are given."""
     given = called.given(found.arg_kinds, found.arg_names)
     return [
