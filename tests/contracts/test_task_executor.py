@@ -5,6 +5,7 @@ The engine's own threads, and calls in the event loop's thread, pass the same te
 
 import asyncio
 import multiprocessing
+import os
 import time
 import traceback
 from concurrent.futures import ProcessPoolExecutor
@@ -300,6 +301,75 @@ async def test_programs(executor):
         assert [await program.run(x=n) for n in range(5)] == [2, 3, 4, 5, 6]
         loop = engine.compile(tasks.collatz(27))
         assert await loop.run(n=7) == 16
+
+
+def test_a_resource_of_the_engine_is_opened_once_in_each_process(run, executor, path):
+    @cs.resource(scope="engine")
+    def model():
+        tasks.note(path, f"open {os.getpid()}")
+        yield {"of": os.getpid()}
+
+    @cs.task
+    def use(x, model=cs.inject(model)):
+        return os.getpid(), model["of"]
+
+    made = [*run(use.map(x=range(40))), run(use(1).with_timeout(60)), run(use(1).with_retry(2))]
+    assert all(pid == of for pid, of in made)
+    if is_remote(executor):
+        assert os.getpid() not in dict(made)
+        assert sorted(tasks.lines(path)) == sorted(f"open {pid}" for pid in dict(made))
+
+
+def test_a_resource_of_a_call_is_closed_with_it(run, path):
+    @cs.resource(scope="task")
+    def file():
+        tasks.note(path, "open")
+        try:
+            yield path
+        finally:
+            tasks.note(path, "close")
+
+    @cs.task
+    def use(fails, file=cs.inject(file)):
+        tasks.note(file, "use")
+        return 1 / (not fails)
+
+    assert run(use(False)) == 1
+    with pytest.raises(ZeroDivisionError):
+        run(use(True).with_retry(2))
+    assert tasks.lines(path) == ["open", "use", "close"] * 3
+
+
+def test_a_resource_that_fails_to_open_is_tried_again(run, path):
+    @cs.resource(scope="engine")
+    def model():
+        if tasks.note(path) < 2:
+            raise ConnectionError("no model")
+        yield "a model"
+
+    @cs.task
+    def use(model=cs.inject(model)):
+        return model
+
+    with pytest.raises(ConnectionError, match="no model") as caught:
+        run(use())
+    assert "while opening the resource 'model'" in caught.value.__notes__
+    assert run(use()) == "a model"
+
+
+def test_loops_with_a_resource(run):
+    @cs.resource(scope="engine")
+    def rates():
+        yield {"down": 1}
+
+    @cs.task
+    def counts(n, made=0, rates=cs.inject(rates)):
+        return made if n <= 0 else counts.tail(n - rates["down"], made + 1)
+
+    assert run(counts(300)) == 300
+    assert run(counts(5).with_retry(1)) == 5
+    with pytest.raises(StepLimitError):
+        run(counts(9), max_steps=7)
 
 
 def test_many_calls_are_made_once_each(run, path):

@@ -303,3 +303,42 @@ def test_nothing_is_left_of_a_cluster_of_its_own(path):
     with pytest.raises(RunError, match="shut down"):
         cs.run(tasks.where(), executor=executor)
     tasks.wait_until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+# -- resources ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", ["in good order", "at once"])
+def test_resources_close_with_the_executor(dask_cluster, path, ends):
+    @cs.resource(scope="engine")
+    def model():
+        tasks.note(path, f"open {os.getpid()}")
+        yield os.getpid()
+        tasks.note(path, f"close {os.getpid()}")
+
+    @cs.task
+    def use(x, model=cs.inject(model)):
+        return os.getpid(), model
+
+    with cs.DaskExecutor(dask_cluster) as executor:
+        made = cs.run(use.map(x=range(20)), executor=executor)
+        assert all(pid == of for pid, of in made)
+        opened = [f"open {pid}" for pid in dict(made)]
+        assert sorted(tasks.lines(path)) == sorted(opened)
+        if ends == "at once":  # as when the driver is killed
+            executor._client.close()
+            tasks.wait_until(lambda: len(tasks.lines(path)) == 2 * len(opened))
+    assert sorted(tasks.lines(path)) == sorted([*opened, *(f"close {pid}" for pid in dict(made))])
+
+
+def test_values_that_stay_are_given_to_calls_with_a_resource_there(run, path):
+    @cs.resource(scope="engine")
+    def scale():
+        yield 2
+
+    @cs.task
+    def scaled(parcel, scale=cs.inject(scale)):
+        return scale * parcel.nbytes
+
+    assert run(scaled(tasks.packs(path))) == 2 << 17
+    assert str(os.getpid()) not in tasks.lines(path)

@@ -25,7 +25,6 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import TaskRetrying
 from cascade.spec.errors import (
     ArgumentError,
-    DefinitionError,
     ExecutorError,
     ResourceError,
     RunError,
@@ -104,21 +103,13 @@ def test_calls_after_the_end_are_refused():
         cs.run(tasks.add(1), executor=pool)
 
 
-def test_a_task_with_resources_is_refused_when_it_is_declared():
-    with pytest.raises(DefinitionError, match="its parameter 'db' is injected"):
-
-        @cs.task(mode="process")
-        def query(db=cs.inject("db")):
-            return db
-
-
 def test_a_resource_as_argument_is_refused_before_the_run(path):
     @cs.resource
     def db():
         tasks.note(path)
         yield 1
 
-    with pytest.raises(ResourceError, match="has mode='process', but is given inject"):
+    with pytest.raises(ResourceError, match="'process', but the resource 'db' has scope='run'"):
         cs.run(tasks.elsewhere(cs.inject(db)), resources=[db])
     assert tasks.lines(path) == []
 

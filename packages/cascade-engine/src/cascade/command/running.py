@@ -289,7 +289,7 @@ def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags
             with attach(engine.bus, flags.log_format, flags.progress, log_level=flags.log_level):
                 return await engine.run(lazy, params, **flags.options)
 
-    with nullcontext() if flags.run_id is None else opened(flags.store) as there:
+    with nullcontext() if flags.run_id is None else opened(flags.store, create=True) as there:
         result = run_interruptibly(value(), loop_factory(flags.broker))
     if flags.json:
         show_json(result, f"the value of {target.name}")

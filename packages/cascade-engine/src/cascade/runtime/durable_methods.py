@@ -14,8 +14,8 @@ from cascade.runtime.durable.resuming import resumed
 from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
 from cascade.runtime.durable.stored_options import left_at, stored_options
+from cascade.runtime.engine_base import EngineBase
 from cascade.runtime.engine_options import EngineSettings
-from cascade.runtime.engine_runs import EngineRuns
 from cascade.runtime.inbox import Letter
 from cascade.runtime.options import (
     DEFAULTS,
@@ -31,8 +31,8 @@ from cascade.spec.run_rows import FINISHED, Loaded
 from cascade.spec.waits import check_signal
 
 
-class DurableMethods:
-    """Inherited by Engine, which has the rest."""
+class DurableMethods(EngineBase):
+    """Inherited by Engine."""
 
     def _set_up_store(self, made: EngineSettings) -> None:
         self._durable = durable_runs(
@@ -46,18 +46,6 @@ class DurableMethods:
         self._retention = Retention(made.retention)
         #: What tells of the end of each ``serve`` under way → what stops it.
         self._serving: dict[asyncio.Event, asyncio.Event] = {}
-
-    # Of Engine:
-    _runs: EngineRuns
-
-    def _how(self, call: str, options: RunOptions) -> RunSettings:
-        raise NotImplementedError
-
-    def _beginning(self, how: RunSettings) -> Begin:
-        raise NotImplementedError
-
-    def _check_open(self) -> None:
-        raise NotImplementedError
 
     async def signal(self, run_id: str, name: str, value: Any = None) -> None:
         """Send a signal to a run, which ``cs.wait_for(name)`` takes (D11).

@@ -7,12 +7,10 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextvars import Token
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
-from cascade.runtime.elsewhere.executors import refuse_resource
 from cascade.runtime.events import CallAbandoned, ResultNotStored
 from cascade.runtime.execution import active_runs
 from cascade.runtime.execution.abandoned import AbandonedCalls
@@ -34,9 +32,8 @@ from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_waits import RunWaits
 from cascade.runtime.semantics.recording import together
 from cascade.spec.errors import NotStorableError
-from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import RESOURCES, SOURCE, WINDOWS, number_of
+from cascade.spec.lazy_value import SOURCE, WINDOWS, number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source, run_params
@@ -265,12 +262,7 @@ class Run(RunWaits):
         self.begin()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await self.end(error)
 
     def admit_no_more(self) -> None:
@@ -298,11 +290,6 @@ class Run(RunWaits):
             return
         if self.journal is not None:
             _refuse_windows(special)
-        for lazy in special:
-            if lazy._special & RESOURCES and lazy.task.mode == "process":
-                for value in (*lazy.args, *lazy.kwargs.values()):
-                    if isinstance(value, Inject):
-                        refuse_resource(lazy.task, value)
         self.resources.check(special)
         self.constraints.capacities.check_nodes(special)
         for lazy in special:

@@ -16,6 +16,7 @@ from cascade.spec.lazy_value import LazyValue
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.operation import Operation
 from cascade.spec.parameters import Parameters
+from cascade.spec.sent_resources import refusal
 from cascade.spec.wording import short
 
 _MODES = ("auto", "blocking", "inline", "process")
@@ -56,19 +57,23 @@ def refuse_unfit(func: Any, name: Any) -> None:
 
 
 def refuse_injections(name: str, mode: str, parameters: Parameters) -> None:
-    """Refuse resources for a task whose calls are made in another process.
+    """Refuse resources that no worker process can open, for a task whose calls are made there.
+
+    Those that are injected by their name are refused before a run.
 
     Raises:
-        DefinitionError: A parameter is injected.
+        DefinitionError: A parameter is given one.
     """
-    if mode == "process" and parameters.injections:
-        injected = next(iter(parameters.injections))
-        raise DefinitionError(
-            f"task '{name}' has mode='process', but its parameter '{injected}' is injected, and a "
-            "resource stays in the process that has opened it\n"
-            "    right:  open it inside the task\n"
-            "    or:     let a task of this process use it, and pass on the values"
-        )
+    if mode != "process":
+        return
+    for injected, wanted in parameters.injections.items():
+        definition = wanted.definition
+        fault = "" if definition is None else refusal(definition, lambda one: one.definition)
+        if fault:
+            raise DefinitionError(
+                f"task '{name}' has mode='process', and its parameter '{injected}' is injected, "
+                f"but {fault}"
+            )
 
 
 def supplied(parameters: Parameters) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from cascade.spec.operation import Operation
-from cascade.spec.task import Task
+from cascade.spec.sent_resources import PackedResource, refusal
+from cascade.spec.task_class import Task
 
 if TYPE_CHECKING:
     from cascade.spec.wire import Packed
@@ -121,6 +122,7 @@ class RemoteCall:
         on_begin: Called before that when the worker begins the call, as far as the executor
             notices; only if ``alone``.
         needs: Amounts of what the executor allocates itself, by name.
+        resources: The providers that the worker needs.
         state: For the executor.
 
     Only for an executor whose values can stay:
@@ -142,6 +144,7 @@ class RemoteCall:
         "needs",
         "on_begin",
         "on_end",
+        "resources",
         "spins",
         "state",
         "task",
@@ -167,10 +170,19 @@ class RemoteCall:
         self.spins = spins
         self.alone = alone
         self.needs = needs
+        self.resources: Sequence[PackedResource] = ()
         self.inputs: Sequence[RemoteValue] = ()
         self.links: Sequence[Link] = ()
         self.keeps = False
         self.state: Any = None
+
+    def parts(self) -> Iterator[tuple[bytes, bytes]]:
+        """Token and bytes of what the worker has to know: tasks, and providers of resources."""
+        yield self.task
+        for link in self.links:
+            yield link.task
+        for resource in self.resources:
+            yield resource.token, resource.data
 
     def __repr__(self) -> str:
         return f"<remote call of {self.name}>"
@@ -179,8 +191,8 @@ class RemoteCall:
 def goes_elsewhere(operation: Operation) -> bool:
     """Whether an executor for everything makes the calls of ``operation``.
 
-    These are plain functions of the user, with no mode of their own, into which no resources are
-    injected.
+    These are plain functions of the user, with no mode of their own. Those that are given resources
+    stay if a worker cannot open one; that is asked again in a run, which may override it.
     """
     if not isinstance(operation, Task) or operation.is_async or operation.mode != "auto":
         return False
@@ -188,6 +200,11 @@ def goes_elsewhere(operation: Operation) -> bool:
     if found is None:
         own = str(operation.__module__).startswith("cascade.spec.")
         found = operation.derived["elsewhere"] = not (
-            own or operation.is_wait or operation.parameters.injections
+            own
+            or operation.is_wait
+            or any(
+                wanted.definition and refusal(wanted.definition, lambda one: one.definition)
+                for wanted in operation.parameters.injections.values()
+            )
         )
     return found

@@ -33,7 +33,8 @@ from cascade.spec.lazy_value import NO_KWARGS, LazyValue, next_number
 from cascade.spec.methods import BoundTask
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
-from cascade.spec.task import Task
+from cascade.spec.resource import ResourceDefinition
+from cascade.spec.task_class import Task
 from cascade.spec.traces import code_at
 from cascade.spec.wording import short
 
@@ -273,6 +274,8 @@ def reduced(pickler: Any, thing: Any) -> Any:
         return _reduced_lazy(pickler.nodes, thing)
     if issubclass(kind, Operation):
         return _reduced_operation(kind, thing)
+    if kind is ResourceDefinition:
+        return _reduced_resource(thing)
     if kind is _Nodes:
         states = [_state_of(lazy) for lazy in thing.lazies]
         kinds = [type(lazy) for lazy in thing.lazies]
@@ -330,6 +333,21 @@ def _reduced_operation(kind: type[Operation], operation: Any) -> Any:
     key, owner, migrations = _key_of(operation), operation.owner, operation.migrations
     content = key, operation.func, operation.name, options, owner, migrations
     return _blank_task, (kind, key), content, None, None, _fill_task
+
+
+def _reduced_resource(definition: ResourceDefinition[Any]) -> Any:
+    func: Any = definition.func
+    module, qualname = getattr(func, "__module__", None), getattr(func, "__qualname__", "<>")
+    if goes_by_name(definition, module, qualname):
+        return _named, (module, qualname)
+    if _cloudpickle() is None:
+        raise pickle.PicklingError(
+            f"the resource '{definition.name}' cannot be imported by another process as "
+            f"{module}.{qualname}; define its provider at the top level of a module, or install "
+            "cloudpickle (pip install 'cascade-engine[process]')"
+        )
+    options = definition.scope, definition.thread_bound, definition.teardown_timeout
+    return ResourceDefinition, (func, definition.name, *options)
 
 
 def _reduced_function(function: FunctionType) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import Any, Final, NamedTuple
 
 from cascade.runtime.elsewhere.serving import Server
@@ -49,6 +48,10 @@ class ClusterWorker:
     def __init__(self) -> None:
         self._server = Server()
 
+    def close(self) -> None:
+        """Close the resources of its calls."""
+        self._server.close()
+
     def make(
         self,
         packed: bytes,
@@ -75,9 +78,8 @@ class ClusterWorker:
         for name, token, arguments, spins, links, places, keeps in calls:
             kept: list[Any] | None = [] if keeps else None
             given = [inputs[place] for place in places]
-            began = perf_counter()
-            one = self._server.call(name, token, arguments, spins, links, given, kept, large)
-            seconds = perf_counter() - began
+            call = name, token, arguments, spins, links, given, kept, large
+            one, seconds = self._server.measured(*call)
             place = None
             if kept:
                 place = len(results)

@@ -14,7 +14,6 @@ import pickle
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any, Final, Self
 
 from cascade.adapters.executors.cluster_worker import End
@@ -65,8 +64,7 @@ class Turn:
         tasks: dict[bytes, bytes] = {}
         calls, inputs = [], self.inputs()
         for call in self.calls:
-            tasks[call.task.token] = call.task.data
-            tasks.update((link.task.token, link.task.data) for link in call.links)
+            tasks.update(call.parts())
             links = [(link.name, link.task.token, link.arguments) for link in call.links]
             places = [inputs[value] for value in call.inputs]
             one = call.name, call.task.token, call.arguments, call.spins
@@ -203,12 +201,7 @@ class ClusterExecutor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.shutdown()
 
     # -- turns --------------------------------------------------------------------------------

@@ -105,6 +105,8 @@ class DaskExecutor(ClusterExecutor):
         self._key = uuid4().hex[:12]
         self._threads: int = sum(self._client.nthreads().values())
         self._seen = monotonic()
+        #: Token of a resource that workers may have opened → seconds that closing it may take.
+        self._teardown: dict[bytes, float] = {}
         self._client.subscribe_topic(self._owner, self._told)
 
     @property
@@ -163,6 +165,8 @@ class DaskExecutor(ClusterExecutor):
             future, place = value.handle
             places.append((futures.setdefault(future, len(futures)), place))
         needs = turn.calls[0].needs
+        for call in turn.calls:
+            self._teardown.update((one.token, one.teardown_timeout) for one in call.resources)
         return self._client.submit(
             make_turn,
             self._owner,
@@ -281,8 +285,26 @@ class DaskExecutor(ClusterExecutor):
     def _leave(self) -> None:
         if self._client.status == "running":
             self._client.unsubscribe_topic(self._owner)
+            if self._teardown:
+                self._close_resources()
         self._client.close()
         self._close_cluster()
+
+    def _close_resources(self) -> None:
+        """Close the resources that the workers have opened for this."""
+        from cascade.adapters.executors.dask_worker import leave
+
+        async def close() -> None:
+            await self._client.run(leave, self._owner, on_error="ignore")
+
+        seconds = sum(self._teardown.values())
+        closing = asyncio.run_coroutine_threadsafe(close(), self._client.loop.asyncio_loop)
+        try:
+            closing.result(seconds)
+        except Exception as problem:  # the workers close them when they end
+            logging.getLogger("cascade.executors").error(
+                "workers did not close their resources: %s", error_text(problem)
+            )
 
     def _close_cluster(self) -> None:
         if self._cluster is not None:

@@ -21,6 +21,8 @@ keep_own_pickling(CascadeError)  # which the import of distributed has changed
 
 #: The name of the plugin. Another number for another protocol.
 PLUGIN: Final = "cascade-1"
+#: The name of the request that closes the resources of an executor.
+CLOSE: Final = "cascade_close"
 #: The kinds of messages to the driver.
 BEGUN, ENDED, LOST, LOGGED = "begun", "ended", "lost", "logged"
 
@@ -33,7 +35,8 @@ class _Here(threading.local):
 
 _lock = threading.Lock()
 _here = _Here()
-_made: list[ClusterWorker] = []
+#: Executor → the part of it that is in this process.
+_made: dict[str, ClusterWorker] = {}
 
 
 def make_turn(owner: str, packed: bytes, places: Sequence[tuple[int, int]], *values: Any) -> Any:
@@ -49,7 +52,7 @@ def make_turn(owner: str, packed: bytes, places: Sequence[tuple[int, int]], *val
     given = [values[of][place] for of, place in places]
     _here.owner = owner
     try:
-        answer = _cluster_worker(worker).make(
+        answer = _cluster_worker(worker, owner).make(
             packed, given, partial(_begin, worker, owner), partial(_tell, worker, owner, BEGUN)
         )
     finally:
@@ -58,13 +61,23 @@ def make_turn(owner: str, packed: bytes, places: Sequence[tuple[int, int]], *val
     return answer.results
 
 
-def _cluster_worker(worker: Any) -> ClusterWorker:
-    """That of this process."""
+def _cluster_worker(worker: Any, owner: str) -> ClusterWorker:
+    """That of an executor in this process."""
     with _lock:
-        if not _made:
+        if CLOSE not in worker.handlers:
             logging.getLogger().addHandler(Forwarding(partial(_forward, worker)))
-            _made.append(ClusterWorker())
-        return _made[0]
+            worker.handlers[CLOSE] = leave
+        if owner not in _made:
+            _made[owner] = ClusterWorker()
+        return _made[owner]
+
+
+async def leave(owner: str) -> None:
+    """Close the resources of an executor that has ended. In the event loop of a worker."""
+    with _lock:
+        found = _made.pop(owner, None)
+    if found is not None:
+        await asyncio.to_thread(found.close)
 
 
 def _begin(worker: Any, owner: str, turn: int) -> None:
@@ -97,7 +110,7 @@ def _forward(worker: Any, record: dict[str, Any]) -> None:
 
 def plugin() -> SchedulerPlugin:
     """What a scheduler needs. It goes there by value."""
-    registry = Begun()
+    registry, close = Begun(), CLOSE
 
     class CascadePlugin(SchedulerPlugin):
         name = PLUGIN
@@ -123,6 +136,9 @@ def plugin() -> SchedulerPlugin:
                 scheduler.log_event(owner, lost)
 
         def remove_client(self, scheduler: Any, client: str) -> None:
-            registry.forget_owner(client)
+            if client in registry.turns:
+                registry.forget_owner(client)
+                message = {"op": close, "owner": client}
+                scheduler.loop.add_callback(scheduler.broadcast, msg=message, on_error="ignore")
 
     return CascadePlugin()

@@ -135,7 +135,7 @@ class FuturesExecutor:
                 if free < 1 or not len(self._turns):
                     return
                 calls = self._turns.take(free)
-                tasks = {call.task.token: call.task.data for call in calls}
+                tasks = dict(part for call in calls for part in call.parts())
                 sent = [(call.name, call.task.token, call.arguments, call.spins) for call in calls]
                 failure: Exception | None = None
                 try:

@@ -25,7 +25,7 @@ from cascade.adapters.executors.turns import Turns
 from cascade.spec.errors import ExecutorError, RunError, WorkerLostError
 from cascade.spec.remote_calls import Outcome, RemoteCall
 
-#: Seconds that a process may take to end by itself.
+#: Seconds that a process may take to end by itself, besides those for its resources.
 _PATIENCE: Final = 5.0
 #: How many processes one after the other may end before they begin the same call.
 _MOST_STARTS: Final = 3
@@ -288,6 +288,8 @@ class Worker:
         self._pipe: Connection
         self._pipe, theirs = context.Pipe()
         self._known: set[bytes] = set()
+        #: Seconds that the process may take to end by itself.
+        self._patience = _PATIENCE
         self._large: list[bytes] = []
         name = "cascade worker"
         self._process = context.Process(target=main, args=(theirs, memory, settings), name=name)
@@ -309,8 +311,10 @@ class Worker:
         """Have the calls made; False if the process has ended before it was done."""
         self.board.clear()
         self._large.clear()
-        tasks = {call.task.token: call.task.data for call in calls}
+        tasks = dict(part for call in calls for part in call.parts())
         tasks = {token: data for token, data in tasks.items() if token not in self._known}
+        resources = {one for call in calls for one in call.resources if one.token in tasks}
+        self._patience += sum(one.teardown_timeout for one in resources)
         alone = calls[0].alone
         sent = [(call.name, call.task.token, call.arguments, call.spins) for call in calls]
         try:
@@ -348,8 +352,10 @@ class Worker:
     def end(self) -> None:
         """Let the process end, and wait for that."""
         self._pipe.close()
-        self._process.join(_PATIENCE)
+        self._process.join(self._patience)
         if self._process.exitcode is None:
+            if self._patience > _PATIENCE:
+                _log.error("a worker process was killed while it closed its resources")
             self._process.kill()
             self._process.join()
 

@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from struct import Struct
-from time import perf_counter
 from typing import Any, Final, NamedTuple, get_args
 
 from cascade.runtime.elsewhere.serving import Server
@@ -128,8 +127,16 @@ def main(pipe: Connection, memory: Any, settings: Settings) -> None:
     threading.Thread(target=_end_with_driver, args=(settings.folder,), daemon=True).start()
     for module in settings.preload:
         importlib.import_module(module)
-    board, server = Board(memory), Server()
+    server = Server()
     pipe.send_bytes(READY)
+    try:
+        _serve(pipe, Board(memory), server)
+    finally:
+        server.close()
+
+
+def _serve(pipe: Connection, board: Board, server: Server) -> None:
+    """Make turns until the driver has closed the pipe."""
     while True:
         try:
             tasks, alone, calls = pickle.loads(pipe.recv_bytes())
@@ -141,9 +148,7 @@ def main(pipe: Connection, memory: Any, settings: Settings) -> None:
             if board.begin(place):
                 if alone:
                     pipe.send_bytes(BEGUN)
-                began = perf_counter()
-                outcome = server.call(*call)
-                seconds = perf_counter() - began
+                outcome, seconds = server.measured(*call)
             else:
                 outcome, seconds = Outcome("failed"), 0.0
             if not board.put(outcome, seconds):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
-from cascade.spec.errors import ExecutorError, ResourceError, RunError
+from cascade.spec.errors import ExecutorError, RunError
 from cascade.spec.operation import Operation
 from cascade.spec.protocols import KeepingExecutor, TaskExecutor
 from cascade.spec.remote_calls import goes_elsewhere, serving
+
+if TYPE_CHECKING:
+    from cascade.runtime.resources.session import ResourceSession
 
 
 class Elsewhere:
@@ -80,6 +83,18 @@ class Elsewhere:
             return True
         return self.everything and goes_elsewhere(operation)
 
+    def takes_call(
+        self,
+        operation: Operation,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        resources: ResourceSession,
+    ) -> bool:
+        """Whether a call of ``operation`` is made elsewhere: if workers can open its resources."""
+        if operation.mode == "process":
+            return True
+        return self.everything and goes_elsewhere(operation) and resources.travel(args, kwargs)
+
     def close(self, wait: bool = True) -> None:
         """End what this has started; waits for the end of its processes."""
         if self.is_started:
@@ -131,18 +146,4 @@ def refuse_in_import() -> None:
             "    wrong:  cs.run(work(x))\n"
             '    right:  if __name__ == "__main__":\n'
             "                cs.run(work(x))"
-        )
-
-
-def refuse_resource(operation: Operation, resource: Any) -> None:
-    """Refuse a resource for a call that is made in another process.
-
-    Raises:
-        ResourceError: It is one.
-    """
-    if operation.mode == "process":
-        raise ResourceError(
-            f"task '{operation.name}' has mode='process', but is given {resource!r}, and a "
-            "resource stays in the process that has opened it\n"
-            "    right:  open it inside the task"
         )

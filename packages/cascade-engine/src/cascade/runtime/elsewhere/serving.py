@@ -6,11 +6,14 @@ Everything else is the driver's: the next attempt, the next task, a lazy value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import atexit
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from time import monotonic, perf_counter
 from types import CoroutineType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.semantics.tail_calls import next_call, searched
 from cascade.spec.blueprint import TailCall
@@ -19,10 +22,14 @@ from cascade.spec.culprits import unsendable
 from cascade.spec.errors import ArgumentError, SendError
 from cascade.spec.lazy_types import LazyResult, goes_on
 from cascade.spec.remote_calls import Outcome, arrived, serving
+from cascade.spec.sent_resources import SentResource
 from cascade.spec.task import Task
 from cascade.spec.wire import dumps, loads
 from cascade.spec.wire_errors import dumps_error
 from cascade.spec.wording import error_text
+
+if TYPE_CHECKING:
+    from cascade.runtime.elsewhere.worker_resources import WorkerResources
 
 #: Stands for the place of a call, which only nodes have.
 _TAIL_CODE: Final = compile("", "<tail call>", "exec")
@@ -32,17 +39,35 @@ class Server:
     """Makes calls. One for each worker process."""
 
     def __init__(self) -> None:
-        #: Token → task, so that each is read once.
-        self._tasks: dict[bytes, Task[..., Any]] = {}
+        #: Token → task, or provider of a resource, so that each is read once.
+        self._known: dict[bytes, Any] = {}
+        self._lock = threading.Lock()
+        #: The open resources; None if there were none yet.
+        self._resources: WorkerResources | None = None
 
-    def learn(self, tasks: Mapping[bytes, bytes]) -> None:
-        """Take along tasks as bytes by token; one that cannot be read fails at its first call."""
-        for token, data in tasks.items():
-            if token not in self._tasks:
+    def learn(self, parts: Mapping[bytes, bytes]) -> None:
+        """Take along ``RemoteCall.parts``; one that cannot be read fails at its first use."""
+        for token, data in parts.items():
+            if token not in self._known:
                 try:
-                    self._tasks[token] = loads(data)
+                    self._known[token] = loads(data)
                 except Exception as error:
-                    self._tasks[token] = _unreadable(error)
+                    self._known[token] = _Unreadable(error)
+
+    def measured(self, *call: Any) -> tuple[Outcome, float]:
+        """Make a call, see ``call``; and its seconds, without those of opening what stays open."""
+        began, before = perf_counter(), self._opening
+        outcome = self.call(*call)
+        return outcome, perf_counter() - began - (self._opening - before)
+
+    @property
+    def _opening(self) -> float:
+        return 0.0 if self._resources is None else self._resources.seconds
+
+    def close(self) -> None:
+        """Close the resources that are open."""
+        if self._resources is not None:
+            self._resources.close()
 
     def call(
         self,
@@ -110,12 +135,39 @@ class Server:
     ) -> tuple[Any, dict[str, Any] | None]:
         """See ``_make``."""
         serving.set(name)
-        task = self._tasks[token]
+        task = self._find(token, f"task '{name}'")
         try:
             args, kwargs = loads(arguments)
         except Exception as error:
             raise _not_read(f"the arguments of task '{name}'", error) from error
-        return _make(task, args, kwargs, spins, steps)
+        call = task.func
+        if SentResource in map(type, (*args, *kwargs.values())):
+            call = partial(self._call_with_resources, call)
+        return _make(task, call, args, kwargs, spins, steps)
+
+    def _find(self, token: bytes, what: str) -> Any:
+        """The task, or the provision, of a token."""
+        found = self._known[token]
+        if type(found) is _Unreadable:
+            raise _not_read(what, found.problem) from found.problem
+        return found
+
+    def _call_with_resources(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        if self._resources is None:
+            with self._lock:
+                self._resources = self._resources or self._made()
+        return self._resources.call(func, args, kwargs)
+
+    def _made(self) -> WorkerResources:
+        # Imported at the first use: most workers need none, and should start soon.
+        from multiprocessing import util
+
+        from cascade.runtime.elsewhere.worker_resources import WorkerResources
+
+        # Processes of multiprocessing end without the functions of atexit, others without these.
+        atexit.register(self.close)
+        util.Finalize(None, self.close, exitpriority=0)
+        return WorkerResources(lambda token: self._find(token, "the provider of a resource"))
 
 
 def _is_plain(value: Any) -> bool:
@@ -141,18 +193,24 @@ def _kept(kept: Any, value: Any, steps: int, links: int) -> Outcome:
 
 
 def _make(
-    task: Task[..., Any], args: Any, kwargs: Any, spins: float, steps: list[int]
+    task: Task[..., Any],
+    call: Callable[..., Any],
+    args: Any,
+    kwargs: Any,
+    spins: float,
+    steps: list[int],
 ) -> tuple[Any, dict[str, Any] | None]:
     """The result of a call and of its tail calls to itself; and the arguments of the last one.
 
     Args:
         task: The task.
+        call: Its function, with its resources.
         args, kwargs: The arguments of the first call.
         spins: Seconds for which tail calls are followed here.
         steps: Its item counts them.
     """
     named: dict[str, Any] | None = None
-    value = task.func(*args, **kwargs)
+    value = call(*args, **kwargs)
     if type(value) is not TailCall or not spins:
         return value, None
     until = monotonic() + spins
@@ -168,7 +226,7 @@ def _make(
             break  # the driver raises it
         args, kwargs = task.parameters.spread(named)
         steps[0] += 1
-        value = task.func(*args, **kwargs)
+        value = call(*args, **kwargs)
     return value, named
 
 
@@ -180,13 +238,11 @@ def _not_read(what: str, error: Exception) -> SendError:
     )
 
 
-def _unreadable(problem: Exception) -> Task[..., Any]:
-    """Stands for a task that cannot be read: each call of it fails."""
+class _Unreadable:
+    """Stands for a task or a provider that cannot be read."""
 
-    def unreadable(*_args: Any, **_kwargs: Any) -> None:
-        raise _not_read(f"task '{serving.get()}'", problem) from problem
-
-    return Task(unreadable)
+    def __init__(self, problem: Exception) -> None:
+        self.problem = problem
 
 
 #: The server of this process, for pools that only call functions.
@@ -200,7 +256,6 @@ def serve(
     _here.learn(tasks)
     ends = []
     for call in calls:
-        began = perf_counter()
-        outcome = _here.call(*call)
-        ends.append((tuple(outcome), perf_counter() - began))
+        outcome, seconds = _here.measured(*call)
+        ends.append((tuple(outcome), seconds))
     return ends

@@ -181,7 +181,7 @@ def belongs_on_loop(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     policies: CallPolicies,
-    need_attempt: Callable[[Sequence[Any], Mapping[str, Any]], bool],
+    asks: Callable[[Operation, Sequence[Any], Mapping[str, Any], bool], bool],
 ) -> bool:
     """Whether the event loop handles a call of the graph path, wherever that is made then.
 
@@ -190,14 +190,15 @@ def belongs_on_loop(
         args: Its positional arguments.
         kwargs: Its keyword arguments.
         policies: The policies of the node.
-        need_attempt: See ``ResourceSession.need_attempt``.
+        asks: Whether it has to because of resources among these arguments; the last argument says
+            whether the call has a timeout.
     """
     return (
         operation.is_async
         or (operation.mode == "inline" and policies.timeout is None)
         or (
             wants_resources(args, kwargs)
-            and (policies.timeout is not None or need_attempt(args, kwargs))
+            and asks(operation, args, kwargs, policies.timeout is not None)
         )
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -226,9 +226,12 @@ class Dispatch:
             self.pool.push((work.segment, work))
             self.pool.wake()
 
-    def _asks_for_loop(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """See ``ResourceSession.needs_event_loop``; asked only for calls with resources."""
-        return self._run.resources.needs_event_loop(args, kwargs)
+    def _asks_for_loop(self, operation: Operation, args: Any, kwargs: Any, is_timed: bool) -> bool:
+        """Whether the resources of a call, which has some, are opened or awaited in the loop."""
+        resources = self._run.resources
+        if self._run.elsewhere.takes_call(operation, args, kwargs, resources):
+            return False
+        return is_timed or resources.needs_event_loop(args, kwargs)
 
     def _needs_loop(self, node: LazyResult[Any]) -> bool:
         """Whether the event loop has to look at the resources of a plain function's node."""

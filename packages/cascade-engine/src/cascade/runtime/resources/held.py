@@ -17,10 +17,10 @@ from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from cascade.runtime.diagnostics.error_notes import add_note
 from cascade.runtime.events import ResourceAcquired, ResourceReleased
 from cascade.runtime.execution.taken_once import TakenOnce
 from cascade.runtime.resources import faults
+from cascade.runtime.resources.generators import closed, not_opened
 from cascade.spec.injection import Inject
 from cascade.spec.resource import ResourceDefinition
 
@@ -156,7 +156,7 @@ class Held:
             if not step.take():
                 raise GivenUp from None
             self._watch.end(step)
-            raise _not_opened(definition, failure)  # noqa: B904  # it has its cause
+            raise not_opened(definition, failure)  # noqa: B904  # it has its cause
         if not step.take():
             with suppress(StopIteration):
                 context.run(next, generator)  # no other code will close it
@@ -185,7 +185,7 @@ class Held:
             definition, generator, context = self._opened.pop()
             step = Step(self, definition, generator, is_closing=True)
             self._watch.begin(step)
-            failure = _closed(definition, generator, context)
+            failure = closed(definition, generator, context)
             if not step.take():
                 raise GivenUp
             self._watch.end(step)
@@ -210,36 +210,3 @@ class Held:
             self._failures.append(failure)
         with suppress(RuntimeError):  # the loop is closed: its call was abandoned
             self._run.publish(ResourceReleased, definition.name, failure)
-
-
-def _not_opened(definition: ResourceDefinition[Any], failure: BaseException) -> BaseException:
-    """The error of a provider that has raised ``failure`` before its ``yield``."""
-    if isinstance(failure, StopIteration):
-        found: BaseException = faults.yielded_nothing(definition)
-        found.__suppress_context__ = True
-        return found
-    add_note(failure, f"while opening the resource '{definition.name}'")
-    if isinstance(failure, asyncio.CancelledError):
-        return faults.cancelled_itself(definition, failure)
-    return failure
-
-
-def _closed(
-    definition: ResourceDefinition[Any], generator: Any, context: Context
-) -> BaseException | None:
-    """Close a resource; the error of that."""
-    try:
-        context.run(next, generator)
-    except StopIteration:
-        return None
-    except BaseException as error:
-        add_note(error, f"while closing the resource '{definition.name}'")
-        if isinstance(error, asyncio.CancelledError):
-            return faults.cancelled_itself(definition, error)
-        return error
-    twice = faults.yielded_twice(definition)
-    try:
-        context.run(generator.close)
-    except BaseException as error:
-        twice.__cause__ = error
-    return twice

@@ -18,6 +18,7 @@ from cascade.spec.nearby import names_known
 from cascade.spec.operation import Operation
 from cascade.spec.overrides import Override
 from cascade.spec.resource import Inject, ResourceDefinition, outlived
+from cascade.spec.sent_resources import refusal
 from cascade.spec.task import Task
 
 _NONE: Mapping[Inject, bool] = MappingProxyType({})
@@ -43,6 +44,8 @@ class Providers:
         self._overrides = overrides
         #: Name and provider of a marker → its resource, so that the answer never changes.
         self._found: dict[tuple[str, ResourceDefinition[Any] | None], ResourceDefinition[Any]] = {}
+        #: Resource → why no other process can open it, or an empty text.
+        self._refusals: dict[ResourceDefinition[Any], str] = {}
         #: Resource that is surely available, with its needs → whether it is bound to a thread.
         self._sound: dict[ResourceDefinition[Any], bool] = {}
 
@@ -94,8 +97,8 @@ class Providers:
         Raises:
             ResourceNotFoundError: A name is not registered; the note names the task.
             CycleError: Providers need each other.
-            ResourceError: A resource outlives one that it needs, or a coroutine uses a thread-bound
-                resource.
+            ResourceError: A resource outlives one that it needs, a coroutine uses a thread-bound
+                resource, or a task with ``mode="process"`` one that its worker cannot open.
         """
         for wanted, task, node in injections(lazies, sound):
             try:
@@ -105,8 +108,23 @@ class Providers:
                 raise
             note(wanted)
 
+    def refusal(self, wanted: Inject) -> str:
+        """Why no worker process can open ``wanted``; empty if it can.
+
+        Raises:
+            ResourceNotFoundError, CycleError, ResourceError: It is unavailable; see ``check``.
+        """
+        definition = self.definition(wanted)
+        found = self._refusals.get(definition)
+        if found is None:
+            self.is_bound(wanted)
+            found = self._refusals[definition] = refusal(definition, self.definition)
+        return found
+
     def check_use(self, wanted: Inject, user: Operation) -> None:
         """Refuse a resource that ``user`` cannot have; see ``check``."""
+        if user.mode == "process" and (fault := self.refusal(wanted)):
+            raise ResourceError(f"task '{user.name}' has mode='process', but {fault}")
         if self.is_bound(wanted) and user.is_async:
             raise ResourceError(
                 f"the coroutine task '{user.name}' uses the resource '{wanted.resource_name}', "
@@ -170,27 +188,29 @@ def injections(
     """The requests of nodes: the marker, the task that gets it, the node.
 
     Includes those of the items of a map, although only the map exists yet. Leaves out the markers
-    that are ``sound``.
+    that are ``sound``, except for tasks with ``mode="process"``, which have rules of their own.
     """
     for lazy in lazies:
         if not lazy._special & RESOURCES:
             continue
         if type(lazy) is not MappedLazyResult:
+            known = _NONE if lazy.task.mode == "process" else sound
             for value in lazy.args:
-                if type(value) is Inject and not sound.get(value):
+                if type(value) is Inject and not known.get(value):
                     yield value, lazy.task, lazy
             for value in lazy.kwargs.values():
-                if type(value) is Inject and not sound.get(value):
+                if type(value) is Inject and not known.get(value):
                     yield value, lazy.task, lazy
         else:
             task: Any = lazy.factory
+            known = _NONE if getattr(task, "mode", None) == "process" else sound
             left_out = {
                 name: marker
                 for name, marker in task.parameters.injections.items()
                 if isinstance(task, Task) and name not in lazy.mapping_kwargs
             }
             for value in (*lazy.mapping_kwargs.values(), *left_out.values()):
-                if type(value) is Inject and not sound.get(value):
+                if type(value) is Inject and not known.get(value):
                     yield value, task, lazy
 
 

@@ -139,6 +139,18 @@ class ResourceSession:
                 self.needs_loop = self.needs_loop or self.below(wanted) is None
         return known
 
+    def travel(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Whether a worker process can open the resources of a call."""
+        if not wants_resources(args, kwargs):
+            return True
+        try:
+            return not any(
+                type(value) is Inject and self._providers.refusal(value)
+                for value in (*args, *kwargs.values())
+            )
+        except Exception:  # one is unavailable: the attempt will raise that
+            return False
+
     def needs_event_loop(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether a plain call is given resources that no worker can open; see ``held``."""
         return any(

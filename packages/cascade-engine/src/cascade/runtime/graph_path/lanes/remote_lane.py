@@ -17,7 +17,8 @@ from typing import Any, Final
 
 from cascade.runtime.attempts import timed_out
 from cascade.runtime.clock import VirtualLoop
-from cascade.runtime.elsewhere.executors import refuse_resource
+from cascade.runtime.elsewhere.sending import Sending
+from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.execution.taken_once import TakenOnce
 from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import PENDING, Raised, Work
@@ -26,10 +27,10 @@ from cascade.runtime.middleware import Layers
 from cascade.spec.blueprint import TailCall
 from cascade.spec.culprits import unsendable, unsendable_call
 from cascade.spec.errors import TaskTimeoutError
-from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.policies import CallPolicies
 from cascade.spec.remote_calls import Link, Outcome, RemoteCall, RemoteValue, collected_inputs
+from cascade.spec.sent_resources import PackedResource
 from cascade.spec.task import Task
 from cascade.spec.wire import dumps_call, loads, pack
 from cascade.spec.wire_errors import loads_error
@@ -100,6 +101,7 @@ class RemoteLane(Part):
         #: How many calls have ended; changes after the work that they leave to the workers.
         self.landings = 0
         self._flush_planned = self._wake_planned = False
+        self._sending = Sending(self._run.resources)
         #: What stays there; None if nothing may, because something here sees each value.
         self._staying = None
         sees = (self._run.record, self._run.journal, self._run.middleware)
@@ -125,8 +127,8 @@ class RemoteLane(Part):
 
         Raises:
             BaseException: It has raised this, in that case.
-            SendError: The task or an argument cannot be sent.
-            ResourceError: An argument is a resource.
+            SendError: The task, an argument or a provider cannot be sent.
+            ResourceError: An argument is a resource that no worker can open.
             RunError: The executor was shut down.
         """
         if self._ahead and work.node in self._ahead:
@@ -168,9 +170,9 @@ class RemoteLane(Part):
         task: Any = work.operation
         if not isinstance(task, Task):
             task = task.task  # that of an instruction
-        for value in (*args, *kwargs.values()):
-            if type(value) is Inject:
-                refuse_resource(task, value)
+        resources: Sequence[PackedResource] = ()
+        if wants_resources(args, kwargs):
+            args, kwargs, resources = self._sending.sent(args, kwargs, task)
         try:
             packed = pack(task)
         except Exception as error:
@@ -195,6 +197,7 @@ class RemoteLane(Part):
             on_begin=partial(self._begun, flight) if is_timed else None,
             needs=needs,
         )
+        call.resources = resources
         if self._staying is not None:
             call.inputs, call.links = tuple(inputs), links
             last = flight.links[-1] if links else work.node
@@ -306,7 +309,7 @@ class RemoteLane(Part):
             work.handed, named = loads(outcome.data)
             if named is not None:  # of the last call that the worker has made
                 assert isinstance(work.operation, Task)
-                work.named = named
+                work.named = named = self._sending.received(named)
                 work.args, work.kwargs = work.operation.parameters.spread(named)
 
     def _go_on(self, flight: Flight) -> None:

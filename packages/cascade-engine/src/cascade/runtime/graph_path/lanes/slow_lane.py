@@ -24,7 +24,6 @@ from cascade.runtime.graph_path.segments import PENDING, Item, Raised, Work
 from cascade.runtime.limits.permits import current_permit
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.spec.injection import Inject
-from cascade.spec.remote_calls import goes_elsewhere
 
 #: The result of a call that another thread makes: the work waits, or is on another lane.
 LEFT: Final = object()
@@ -188,10 +187,10 @@ class SlowLane(Part):
             return self._parts.held_calls.call(context, work, func, used)
         return context.run(self._call_with, work, func, used)
 
-    @staticmethod
-    def _is_elsewhere(work: Work) -> bool:
+    def _is_elsewhere(self, work: Work) -> bool:
         """Whether an executor for everything makes the call."""
-        return goes_elsewhere(work.operation) and not wants_resources(work.args, work.kwargs)
+        run = self._run
+        return run.elsewhere.takes_call(work.operation, work.args, work.kwargs, run.resources)
 
     def _opened(self, work: Work) -> list[ResourceInstance] | None:
         """The shared resources of the next call; None if ``work`` goes on when they are open."""

@@ -28,7 +28,7 @@ from cascade.spec.task import Task
 from cascade.spec.wire import dumps_call, pack
 
 #: Most calls, and most seconds, that go to a worker as one.
-_MOST_LINKS: Final = 64
+_MOST_LINKS: Final = 256
 _MOST_SECONDS: Final = 0.05
 #: Containers that are filled with values that stay.
 _CONTAINERS: Final = frozenset({list, tuple, dict})
@@ -59,7 +59,10 @@ class Staying(Part):
             or policies.calls.cache is not None
         ):
             return False
-        return not node._special & RESOURCES and self._run.elsewhere.takes(node.task)
+        run = self._run
+        if not node._special & RESOURCES:
+            return run.elsewhere.takes(node.task)
+        return run.elsewhere.takes_call(node.task, node.args, node.kwargs, run.resources)
 
     def stays(self, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether nothing needs the value of a node here, as far as its users are known."""
@@ -111,7 +114,7 @@ class Staying(Part):
             user = segment.slots.get(node)
             if type(user) is not LazyResult or user._policies is not None or node in segment.kept:
                 break
-            if segment.waits.get(user, 1) != 1 or not self.takes(user):
+            if segment.waits.get(user, 1) != 1 or user._special & RESOURCES or not self.takes(user):
                 break
             if not isinstance(user.task, Task):
                 break
