@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from cascade.spec.wording import visible
 
 
 def html_text(text: str) -> str:
     """``text`` as HTML, with escapes for what is not visible."""
+    from html import escape  # only notebooks need it
+
     return escape(visible(text, lines=True))
 
 
