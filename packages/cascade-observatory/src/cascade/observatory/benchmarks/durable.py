@@ -185,10 +185,10 @@ def resumed(bench: Bench) -> None:
                 return True
             return False
 
-        def computed() -> bool:
+        def computed() -> Any:
             return not_kept.wait_for(lambda: refused(not_kept.engine.run(author())))
 
-        def gone_on() -> bool:
+        def gone_on() -> Any:
             return kept.wait_for(lambda: refused(kept.engine.run(author(), run_id="resumed")))
 
         assert gone_on()  # the first time, it computes the nodes

@@ -13,6 +13,7 @@ from typing import Any
 from cascade.observatory.benchmarks import (
     awaiting,
     caching,
+    clusters,
     coroutines,
     durable,
     fleets,
@@ -167,6 +168,14 @@ SUITES = (
         [section.name for section in caching.SECTIONS],
         "caching",
         ("hit", "miss", "nodes"),
+    ),
+    Suite(
+        "clusters",
+        "A call in another process",
+        clusters.PROGRAM.what,
+        clusters.PROGRAM,
+        [section.name for section in clusters.SECTIONS],
+        "clusters",
     ),
     Suite(
         "governance", "A limit", limits.PROGRAM.what, limits.PROGRAM, _LIMIT_SECTIONS, "governance"

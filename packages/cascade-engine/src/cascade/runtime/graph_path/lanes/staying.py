@@ -28,7 +28,7 @@ from cascade.spec.task import Task
 from cascade.spec.wire import dumps_call, pack
 
 #: Most calls, and most seconds, that go to a worker as one.
-_MOST_LINKS: Final = 64
+_MOST_LINKS: Final = 256
 _MOST_SECONDS: Final = 0.05
 #: Containers that are filled with values that stay.
 _CONTAINERS: Final = frozenset({list, tuple, dict})

@@ -140,13 +140,12 @@ class Commits:
         for lazy, outcome in zip(done, self._journal.outcomes_of(done), strict=True):
             if type(outcome) is Failed:
                 end.note_missing()
-            user = segment.slots.get(lazy)
-            waits = segment.waits.get(user, 1) if type(user) is LazyResult else 0
             is_plain = not (is_recorded or end.any_missing or nodes.watched or segment.foreign)
-            if waits > 1 and is_plain:
+            user = segment.slots.get(lazy)
+            if is_plain and type(user) is LazyResult and segment.waits.get(user, 1) > 1:
                 # As in ``Nodes.settle``, but it is in the journal already.
                 segment.slots[lazy] = outcome
-                segment.waits[user] = waits - 1
+                segment.waits[user] -= 1
             else:
                 nodes.settle(segment, lazy, outcome)
 

@@ -1,0 +1,325 @@
+"""Costs of calls in other processes and on clusters, beside the pools that do nothing else.
+
+The raw pool is the ``ProcessPoolExecutor`` of the standard library, with the same start method and
+number of workers. On a busy machine the ratios to it are what counts. Parallelism is measured with
+calls that hold the interpreter's lock without using the processor: they disturb other threads as
+computing does, and no other program can slow them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from typing import Any
+
+from cascade.adapters.executors.process import ProcessExecutor
+from cascade.observatory.benchmarks import called_elsewhere as called
+from cascade.observatory.benchmarks.cluster_peers import DaskPeer, RayPeer
+from cascade.observatory.benchmarks.contenders import Cascade
+from cascade.observatory.benchmarks.program import Bench, Program, Section
+from cascade.observatory.benchmarks.rounds import Contender
+
+WORKERS = 2
+#: The contenders.
+RAW, CASCADE, LOOP = "raw pool", "cascade", "a plain loop"
+RETRY, VM = "cascade, with a retry", "cascade, use_vm"
+#: Calls that hold the lock, their seconds, and how many of them the plain loop makes.
+_HELD, _SECONDS, _HELD_IN_LOOP = 64, 0.2, 4
+_BURNT, _SIZE = 32, 100_000
+_CALLS, _CHAIN = 1000, 100
+
+
+def raw_pool() -> ProcessPoolExecutor:
+    """The pool that the others are compared with."""
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    return ProcessPoolExecutor(WORKERS, mp_context=context)
+
+
+#: Makes calls of a function with these arguments, and returns their values.
+Calls = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]
+
+
+def by_pool(pool: Any) -> Calls:
+    """Calls by ``submit``, one by one."""
+    return lambda func, items: [f.result() for f in [pool.submit(func, i) for i in items]]
+
+
+class _Processes:
+    """The raw pool, and Cascade with as many workers."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self.raw = stack.enter_context(raw_pool())
+        executor = stack.enter_context(ProcessExecutor(WORKERS))
+        self.cascade = stack.enter_context(Cascade(executor=executor))
+
+    def by_pool(self, func: Any, items: Sequence[Any]) -> Contender:
+        """The raw pool."""
+        return _calls(RAW, by_pool(self.raw), func, items)
+
+    def by_map(self, name: str, task: Any, items: Sequence[Any], **options: Any) -> Contender:
+        """A map of Cascade."""
+        (parameter,) = task.parameters.positional
+
+        async def run() -> list[Any]:
+            target = task.map(**{parameter: items})
+            values: list[Any] = await self.cascade.engine.run(target, **options)
+            return values
+
+        values = [task.func(item) for item in items[:1]] * len(items)
+        expected = values if len({*items}) == 1 else [task.func(item) for item in items]
+        return Contender(name, lambda: self.cascade.wait_for(run), len(items), expected)
+
+
+@contextmanager
+def _processes() -> Iterator[_Processes]:
+    with ExitStack() as stack:
+        yield _Processes(stack)
+
+
+def _calls(name: str, calls: Calls, func: Any, items: Sequence[Any]) -> Contender:
+    same = len({*items}) == 1
+    values = [func(items[0])] * len(items) if same else [func(item) for item in items]
+    return Contender(name, lambda: calls(func, items), len(items), values)
+
+
+def pools(bench: Bench) -> Iterator[tuple[str, Calls, Callable[[], Any]]]:
+    """Those of loky and joblib that are installed: name, calls, and their end."""
+    if find_spec("loky") is not None:
+        from loky import ProcessPoolExecutor as LokyPool
+
+        pool = LokyPool(WORKERS)
+        yield "loky", by_pool(pool), lambda: pool.shutdown(kill_workers=True)
+    else:
+        bench.console.print("not installed, so left out: loky", style="dim")
+    if find_spec("joblib") is not None:
+        import joblib
+
+        parallel = joblib.Parallel(WORKERS)
+        delayed = joblib.delayed
+        yield "joblib", lambda func, items: parallel([delayed(func)(i) for i in items]), _nothing
+    else:
+        bench.console.print("not installed, so left out: joblib", style="dim")
+
+
+def _nothing() -> None:
+    """A pool that ends with the program."""
+
+
+def short(bench: Bench) -> None:
+    """Calls as short as can be."""
+    items = range(bench.largest)
+    with _processes() as made, ExitStack() as ends:
+
+        async def retrying() -> list[Any]:
+            return await made.cascade.engine.run([called.plus(i).with_retry(2) for i in items])
+
+        expected = [i + 1 for i in items]
+        contenders = [
+            made.by_pool(called.plus_one, items),
+            made.by_map(CASCADE, called.plus, items),
+            Contender(RETRY, lambda: made.cascade.wait_for(retrying), len(items), expected),
+            made.by_map(VM, called.plus, items, use_vm=True),
+        ]
+        for name, calls, end in pools(bench):
+            ends.callback(end)
+            contenders.append(_calls(name, calls, called.plus_one, items))
+        samples = bench.measure("short calls", contenders, bench.rounds(len(items)), RAW, "call")
+    bench.show(f"a short call, of {len(items)}", {"": "short calls"})
+    for name, most in ((CASCADE, 0.35), (RETRY, 0.5)):
+        ratio = samples.ratio(name, RAW).median
+        bench.found.target(f"{len(items)} short calls: {name} over {RAW}", ratio, most=most)
+    ratio = samples.ratio(VM, CASCADE).median
+    bench.found.target(f"{len(items)} short calls: {VM} over {CASCADE}", ratio, most=1.1)
+
+
+def holding(bench: Bench) -> None:
+    """Calls that hold the lock: how much two workers gain."""
+    held, seconds = (8, 0.05) if bench.options.quick else (_HELD, _SECONDS)
+    items, few = [seconds] * held, [seconds] * _HELD_IN_LOOP
+    with _processes() as made:
+        contenders = [
+            made.by_pool(called.hold, items),
+            made.by_map(CASCADE, called.holding, items),
+            made.by_map(VM, called.holding, items, use_vm=True),
+            _calls(LOOP, lambda func, given: [func(i) for i in given], called.hold, few),
+        ]
+        for contender in contenders[:3]:  # the processes start
+            contender.run()
+        rounds = 1 if bench.options.quick else 2
+        samples = bench.measure("calls that hold the lock", contenders, rounds, RAW, "call")
+    bench.show(f"a call of {seconds:g} s, of {held}", {"": "calls that hold the lock"})
+    efficiency = samples.ratio(RAW, CASCADE).median
+    title = f"{held} calls that hold the lock: speed of {CASCADE} over that of {RAW}"
+    bench.found.target(title, efficiency, least=0.97)
+    gained = samples.ratio(LOOP, CASCADE).median
+    title = f"{held} calls that hold the lock: speed of {CASCADE} over that of {LOOP}"
+    bench.found.target(title, gained, least=0.95 * samples.ratio(LOOP, RAW).median)
+
+
+def computing(bench: Bench) -> None:
+    """Calls that compute."""
+    items = [_SIZE // 10 if bench.options.quick else _SIZE] * _BURNT
+    with _processes() as made:
+        contenders = [
+            made.by_pool(called.burn, items),
+            made.by_map(CASCADE, called.burning, items),
+            _calls(LOOP, lambda func, given: [func(i) for i in given], called.burn, items),
+        ]
+        bench.measure("calls that compute", contenders, bench.rounds(10**5), RAW, "call")
+    bench.show(f"a call that computes, of {_BURNT}", {"": "calls that compute"})
+
+
+def start(bench: Bench) -> None:
+    """From making an executor to the end of it, with one call."""
+
+    def by_raw_pool() -> int:
+        with raw_pool() as pool:
+            return int(pool.submit(called.plus_one, 1).result())
+
+    with Cascade() as cascade:
+
+        async def run(executor: Any) -> int:
+            from cascade.runtime.engine import Engine
+
+            async with Engine(executor=executor) as engine:
+                value: int = await engine.run(called.plus(1))
+                return value
+
+        def by_cascade() -> int:
+            with ProcessExecutor(WORKERS) as executor:
+                return int(cascade.wait_for(lambda: run(executor)))
+
+        contenders = [Contender(RAW, by_raw_pool, 1, 2), Contender(CASCADE, by_cascade, 1, 2)]
+        rounds = 1 if bench.options.quick else 5
+        samples = bench.measure("start", contenders, rounds, RAW, "start")
+    bench.show("start, one call, and end", {"": "start"})
+    ratio = samples.ratio(CASCADE, RAW).median
+    bench.found.target(f"start, one call, and end: {CASCADE} over {RAW}", ratio, most=1.3)
+
+
+def _on(bench: Bench, kind: type[DaskPeer] | type[RayPeer]) -> None:
+    """A cluster on this machine, raw and by Cascade; says so where it is not installed."""
+    if find_spec(kind.distribution) is None:
+        text = f"not installed, so left out: {kind.distribution}"
+        bench.console.print(text, style="dim")
+        return
+    name, size = kind.name, bench.largest
+    chain = min(size, _CHAIN)
+    items = range(size)
+    with ExitStack() as stack:
+        raw: Any = stack.enter_context(kind(WORKERS))
+        cascade = stack.enter_context(Cascade(executor=stack.enter_context(raw.executor())))
+
+        def by_cascade(author: Callable[[], Any]) -> Callable[[], Any]:
+            async def run() -> Any:
+                return await cascade.engine.run(author())
+
+            return lambda: cascade.wait_for(run)
+
+        def chained() -> Any:
+            value: Any = 0
+            for _ in range(chain):
+                value = called.plus(value)
+            return value
+
+        large = (1 << 26) if size == _CALLS else 1 << 20
+        works: list[tuple[str, int, Any, Callable[[], Any], Any, float]] = [
+            (
+                "short calls",
+                size,
+                lambda: raw.calls(called.plus_one, items),
+                by_cascade(lambda: called.plus.map(x=items)),
+                [i + 1 for i in items],
+                0.15,
+            ),
+            (
+                "a chain",
+                chain,
+                lambda: raw.chain(called.plus_one, 0, chain),
+                by_cascade(chained),
+                chain,
+                0.05,
+            ),
+            (
+                "a large value",
+                1,
+                lambda: raw.hop(called.zeros, called.size_of, large),
+                by_cascade(lambda: called.measured(called.large(large))),
+                large,
+                1.1,
+            ),
+        ]
+        shown = {}
+        for what, count, by_raw, ours, expected, most in works:
+            ours()  # Cascade knows then how long its calls take
+            contenders = [
+                Contender(f"raw {name}", by_raw, count, expected),
+                Contender(CASCADE, ours, count, expected),
+            ]
+            title = shown[what] = f"{name}, {what}"
+            rounds = 1 if bench.options.quick else 5
+            samples = bench.measure(title, contenders, rounds, f"raw {name}", "call")
+            ratio = samples.ratio(CASCADE, f"raw {name}").median
+            bench.found.target(f"{title}: {CASCADE} over raw {name}", ratio, most=most)
+    bench.show(f"a call on {name}", shown)
+
+
+def on_dask(bench: Bench) -> None:
+    """On a Dask cluster."""
+    _on(bench, DaskPeer)
+
+
+def on_ray(bench: Bench) -> None:
+    """On a Ray cluster."""
+    _on(bench, RayPeer)
+
+
+_CLUSTER = (
+    "Two workers on this machine. 1000 calls of one function, which Cascade sends in turns; 100 "
+    "calls that each take the value of the one before, which it sends as one; and 64 MiB from one "
+    "call to the next, which stay there."
+)
+SECTIONS = (
+    Section(
+        "short",
+        "A short call in another process",
+        "1000 calls of a function that adds one, with two workers: the raw pool by `submit`, and "
+        "Cascade by one map, which sends them in turns of many; and by a list of calls that have a "
+        "retry.",
+        short,
+    ),
+    Section(
+        "holding",
+        "A call that holds the interpreter's lock",
+        "64 calls of 0.2 s, with two workers. They hold the lock without using the processor, so "
+        "that other programs cannot slow them. The plain loop makes four of them.",
+        holding,
+    ),
+    Section(
+        "computing",
+        "A call that computes",
+        "32 calls that use the processor: the gain depends on how many cores are idle meanwhile.",
+        computing,
+    ),
+    Section(
+        "start",
+        "The start of worker processes",
+        "An executor is made, makes one call, and is ended.",
+        start,
+    ),
+    Section("dask", "A call on Dask", _CLUSTER, on_dask),
+    Section("ray", "A call on Ray", _CLUSTER, on_ray),
+)
+
+PROGRAM = Program(
+    "clusters",
+    "Costs of a call in another process and on a cluster, beside pools that do nothing else.",
+    SECTIONS,
+    most=_CALLS,
+    quick=100,
+    of="calls",
+)
