@@ -14,9 +14,9 @@ from typing import Final, Self
 from cascade.graph.durations import duration_text
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Notice
-from cascade.runtime.notebook import kernel
 from cascade.runtime.telemetry.html_tables import html_text
 from cascade.runtime.telemetry.tally import RunFigures, RunTally
+from cascade.spec.shown import kernel
 from cascade.spec.wording import visible
 
 #: Most seconds between two changes of the output, on the clock of the events.
