@@ -35,7 +35,9 @@ class EngineViews(EngineBase):
         ]
         left = len(runs) - len(rows)
         lines = [f"{left:,} more"] if left else [] if runs else ["no active run"]
-        return html_table(("target", "run", "duration", "steps", "task"), rows) + html_lines(lines)
+        return html_table(
+            ("target", "run", "duration", "steps", "task"), rows, (0, 1, 4)
+        ) + html_lines(lines)
 
     def waiting(self, *, inputs: bool = True) -> list[Waiting]:
         """The nodes of all active runs that do not run now, and the reasons.
