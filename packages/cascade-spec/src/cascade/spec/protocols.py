@@ -153,6 +153,42 @@ class TaskExecutor(Protocol):
         """
 
 
+class Host(Protocol):
+    """A process that executes durable runs for an engine."""
+
+    @property
+    def runs(self) -> set[str]:
+        """The ids of the runs that it was asked to execute and has not ended."""
+
+    def send(self, message: Any) -> None:
+        """Send it a message; does nothing if it has ended. From any thread."""
+
+    def close(self) -> None:
+        """Have it hand over its runs and end, and wait for that."""
+
+
+@runtime_checkable
+class HostingExecutor(Protocol):
+    """An executor that can start processes for whole runs, such as agents."""
+
+    @property
+    def max_workers(self) -> int:
+        """Most such processes of one engine."""
+
+    def start_host(self, entry: str, options: bytes, told: Callable[[Host, Any], None]) -> Host:
+        """Start a process with an engine; returns when that is there.
+
+        Args:
+            entry: A module with ``main(pipe, options)``, which the process calls.
+            options: Those of the engine, as ``wire`` writes them.
+            told: Called with each message of the process, and with None when it has ended. In any
+                thread.
+
+        Raises:
+            ExecutorError: It cannot be started.
+        """
+
+
 @runtime_checkable
 class KeepingExecutor(TaskExecutor, Protocol):
     """A TaskExecutor with ``stays``: values that only other calls there need may stay there.

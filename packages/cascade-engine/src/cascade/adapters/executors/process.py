@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from multiprocessing import util
 from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -19,7 +19,7 @@ from cascade.adapters.executors.process_slots import Pool
 from cascade.adapters.executors.process_worker import Settings
 from cascade.spec.checks import check_count
 from cascade.spec.errors import ArgumentError
-from cascade.spec.protocols import Capabilities
+from cascade.spec.protocols import Capabilities, Host
 from cascade.spec.remote_calls import RemoteCall
 from cascade.spec.wording import short
 
@@ -102,6 +102,12 @@ class ProcessExecutor:
         self._pool.close()
         if wait:
             self._pool.join()
+
+    def start_host(self, entry: str, options: bytes, told: Callable[[Host, Any], None]) -> Host:
+        """See ``HostingExecutor``; ``shutdown`` does not end it."""
+        from cascade.adapters.executors.host_process import HostProcess
+
+        return HostProcess(self._pool.context, self._pool.settings, entry, options, told)
 
     @property
     def pids(self) -> list[int]:

@@ -121,18 +121,23 @@ class Settings(NamedTuple):
 
 def main(pipe: Connection, memory: Any, settings: Settings) -> None:
     """The life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
-    for name in _THREADS:
-        os.environ.setdefault(name, str(settings.threads))
-    threading.Thread(target=_end_with_driver, args=(settings.folder,), daemon=True).start()
-    for module in settings.preload:
-        importlib.import_module(module)
+    prepare(settings)
     server = Server()
     pipe.send_bytes(READY)
     try:
         _serve(pipe, Board(memory), server)
     finally:
         server.close()
+
+
+def prepare(settings: Settings) -> None:
+    """Make this process one that belongs to its driver."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
+    for name in _THREADS:
+        os.environ.setdefault(name, str(settings.threads))
+    threading.Thread(target=_end_with_driver, args=(settings.folder,), daemon=True).start()
+    for module in settings.preload:
+        importlib.import_module(module)
 
 
 def _serve(pipe: Connection, board: Board, server: Server) -> None:
