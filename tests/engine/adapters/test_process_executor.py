@@ -128,6 +128,20 @@ def test_tasks_with_resources_stay_in_the_driver(pool):
     assert pid == os.getpid() != there
 
 
+async def test_calls_that_wait_for_a_worker_are_listed(path):
+    with cs.ProcessExecutor(1) as pool:
+        async with cs.Engine(executor=pool) as engine:
+            run = engine.start([tasks.naps(0.3, path), tasks.same(1), tasks.same(2)])
+            await asyncio.to_thread(tasks.wait_until, lambda: tasks.lines(path))
+            waiting = engine.waiting(inputs=False)
+            await run.result()
+            assert engine.waiting() == []
+    assert [(one.task, one.reason, one.holders) for one in waiting] == [
+        ("same", "worker process", ("naps",))
+    ] * 2
+    assert all(one.node and one.since is not None for one in waiting)
+
+
 # -- mode="process" -------------------------------------------------------------------------------
 
 

@@ -146,6 +146,9 @@ class TaskExecutor(Protocol):
             ended, it is called some time later.
         """
 
+    def waits(self, call: RemoteCall) -> bool:
+        """Whether a call waits for a worker, as far as that is known; for ``engine.waiting``."""
+
     def shutdown(self, wait: bool = True) -> None:
         """Take no more calls, and end the workers after the calls that have begun.
 

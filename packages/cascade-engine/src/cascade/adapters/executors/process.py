@@ -96,6 +96,10 @@ class ProcessExecutor:
         """See ``TaskExecutor``; ``stop`` kills the process that makes the call."""
         return self._pool.cancel(call, stop)
 
+    def waits(self, call: RemoteCall) -> bool:
+        """See ``TaskExecutor``."""
+        return self._pool.waits(call)
+
     def shutdown(self, wait: bool = True) -> None:
         """Take no more calls, and end the processes after their present turn."""
         self._finalizer.cancel()

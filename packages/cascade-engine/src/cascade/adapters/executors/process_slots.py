@@ -138,6 +138,14 @@ class Pool:
             slot.cancel(call, place, stop)
             return False
 
+    def waits(self, call: RemoteCall) -> bool:
+        """See ``TaskExecutor``."""
+        with self.lock:
+            if call.state is None:
+                return True
+            slot, place = call.state
+            return slot.worker is not None and slot.worker.board.begun <= place
+
     def close(self) -> None:
         """Take no more calls; slots end after their present turn."""
         with self.lock:
