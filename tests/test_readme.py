@@ -33,20 +33,23 @@ def _blocks(page: Path) -> list[tuple[str, str, int]]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_examples_print_the_output_on_the_page(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_print_the_output_on_the_page(
+    page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """One namespace a page, from top to bottom, as a reader would type it."""
-    monkeypatch.chdir(ROOT)  # call sites are shown relative to it
+    monkeypatch.chdir(tmp_path)  # call sites are shown relative to it; examples write files there
     module = ModuleType("example")  # whose tasks a store can name
     monkeypatch.setitem(sys.modules, "example", module)
     namespace = module.__dict__
-    printed, typed, file = "", "", str(ROOT / "example.py")
+    printed, typed, file = "", "", str(tmp_path / "example.py")
     for language, text, line in _blocks(page):
         if language == "text":
             assert text == printed, f"{name_of(page)}:{line}"
             continue
         out = io.StringIO()
         # Blank lines in front, as if the page's examples stood in one file.
-        code = compile("\n" * typed.count("\n") + text, file, "exec")
+        run = text.replace('if __name__ == "__main__":', "if True:")  # here it is a module
+        code = compile("\n" * typed.count("\n") + run, file, "exec")
         typed += text
         lines = typed.splitlines(keepends=True)
         monkeypatch.setitem(linecache.cache, file, (len(typed), None, lines, file))

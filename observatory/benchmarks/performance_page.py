@@ -7,7 +7,7 @@
 
 Reads the files of the suites, or those of the programs behind them, keeps a copy per suite in
 docs/performance/, and writes the page from these copies: no figure on the page is typed by hand.
-Figures that the READMEs and docs/limits.md quote from it are written anew, too.
+Figures that the READMEs and other pages (``QUOTING``) quote from it are written anew, too.
 For a suite without new files, the kept copy is used. Files of a quick run are ignored too, unless
 they are named on the command line.
 """
@@ -31,6 +31,7 @@ QUOTING: dict[str, dict[str, str]] = {
     "README.md": {},
     "README.zh-CN.md": IN_CHINESE,
     "docs/limits.md": {},
+    "docs/caching.md": {},
 }
 
 

@@ -217,6 +217,28 @@ def test_a_loop_takes_shared_tokens_for_its_steps(store):
     asyncio.run(main(False))
 
 
+def test_tokens_come_while_another_call_waits_for_what_is_reserved(store):
+    """Nothing is in use then, so no end of a call brings the next grants."""
+    order = []
+
+    @cs.task
+    async def rated(n):
+        order.append(n)
+
+    @cs.task
+    async def free():
+        order.append("free")
+
+    async def main():
+        with engines_of(store, 1, {"gpu": 1}) as (engine,):
+            engine.constraints.limit_rate("task:rated", "20/s", burst=1, shared="api")
+            calls = [rated(n).with_capacity(gpu=1) for n in range(3)]
+            await asyncio.wait_for(engine.run([*calls, free().with_capacity(gpu=1)]), 20)
+
+    asyncio.run(main())
+    assert sorted(map(str, order)) == ["0", "1", "2", "free"]
+
+
 @pytest.mark.parametrize("cases", [6, pytest.param(300, marks=thorough)])
 def test_no_schedule_uses_more_than_there_is(store, cases):
     for seed in range(cases):

@@ -407,6 +407,8 @@ def gather(
     *values: Any, return_exceptions: bool = False, skipped: Any = _REQUIRED, catch: Any = None
 ) -> Lazy:
     joins = _joins(skipped, catch)
+    if not (joins or return_exceptions):
+        return _whole([*values])
     items: list[Any] = []
     for value in values:
         if next(_lazies(value), None) is None:  # it is there already
@@ -804,9 +806,11 @@ class Naive:
         lacks: list[Any] = []
         skipped: list[Any] = []
         inputs = []
+        # A list is built after its conditions are known: they may skip it.
+        unbuilt: list[TypeError] | None = [] if lazy.name == "gather" else None
         for value in lazy.inputs:  # also if skipped (M16)
             if not isinstance(value, Lazy) or value not in columns:
-                inputs.append(self.resolve(value, causes, lacks))
+                inputs.append(self.resolve(value, causes, lacks, unbuilt))
             elif isinstance(columns[value], list):
                 inputs.append(columns[value])
             else:
@@ -829,7 +833,7 @@ class Naive:
             if not outcome:
                 self.skips += 1
                 return Skipped(condition.name)
-        return inputs
+        return self.fail(unbuilt[0]) if unbuilt else inputs
 
     def final(self, lazy: Lazy, inputs: list[Any], causes: Causes) -> Any:
         try:
@@ -926,8 +930,22 @@ class Naive:
                     self.optional_errors += [fault.error] * fault.optional
         return outcome
 
-    def resolve(self, value: Any, causes: Causes, lacks: list[Any]) -> Any:
-        """``value`` with values in place of lazies (R2); ``lacks`` gets nodes without a value."""
+    def resolve(
+        self,
+        value: Any,
+        causes: Causes,
+        lacks: list[Any],
+        unbuilt: list[TypeError] | None = None,
+    ) -> Any:
+        """``value`` with values in place of lazies (R2).
+
+        Args:
+            value: The argument.
+            causes: Gets the effects before it.
+            lacks: Gets the nodes without a value, and the failure of a container that Python
+                refuses to build.
+            unbuilt: Gets the error of such a container instead.
+        """
         found = [self.value(lazy, causes) for lazy in _lazies(value)]
         missing = [v for v in found if isinstance(v, (Failed, Skipped))]
         lacks += missing
@@ -937,7 +955,11 @@ class Naive:
             return None if missing else self.rebuilt(value)
         except TypeError as error:  # a value that cannot be in a set
             self.has_unhashable_members |= _holds_set(value)
-            lacks.append(self.fail(error))
+            if unbuilt is None:
+                lacks.append(self.fail(error))
+            else:
+                unbuilt.append(error)
+            return None
 
     def rebuilt(self, value: Any) -> Any:
         kind = type(value)

@@ -167,3 +167,14 @@ def test_a_failure_above_a_node_that_may_be_skipped_first():
     target = Box(list, (Const(0), Ref(1), Ref(3), Ref(1)))
     for _ in range(6):
         hold(Program(shared, ((3, "run_if", 0),), target))
+
+
+@pytest.mark.parametrize("condition", [0, 1])
+@pytest.mark.parametrize("is_skipped", [False, True])
+def test_a_list_that_cannot_be_built_and_its_condition(condition: int, is_skipped: bool):
+    """R10: the condition is asked first, so a list that is skipped does not fail."""
+    unhashable = Box(dict, (Call(Job("any", None, Give(Const([])))),))
+    asked = Call(Job("any", None, Give(Const(condition))), run_if=Const(int(not is_skipped)))
+    shared = (asked, Gather((unhashable,)))
+    for target in (Box(list, (Ref(1),)), OrElse(Ref(1), Const(2))):
+        hold(Program(shared, ((1, "run_if", 0),), target))

@@ -14,6 +14,7 @@ from cascade.command.main import main
 PAGE = Path(__file__).parents[2] / "docs" / "command.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 (FLOWS,) = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+(ORDERS,) = re.findall(r"^```python orders.py\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 BLOCKS = re.findall(r"^```console\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
@@ -21,7 +22,8 @@ def run(command: str, folder: Path) -> Done:
     program, *words = shlex.split(command)
     assert program == "cascade", command
     done = call(main, *words, cwd=folder, together=True)
-    sys.modules.pop("flows", None)  # as a new process would not have it
+    for name in ("flows", "orders"):
+        sys.modules.pop(name, None)  # as a new process would not have it
     return done
 
 
@@ -44,6 +46,7 @@ def session(block: str, folder: Path) -> str:
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[0][2:])
 def test_the_commands_print_the_output_on_the_page(block, tmp_path):
     (tmp_path / "flows.py").write_text(FLOWS, encoding="utf-8")
+    (tmp_path / "orders.py").write_text(ORDERS, encoding="utf-8")
 
     assert session(block, tmp_path) == block
 

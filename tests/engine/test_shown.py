@@ -57,13 +57,40 @@ def test_notebooks_show_text_as_it_is():
 @pytest.mark.parametrize(
     ("format", "kind"), [("mermaid", "text/vnd.mermaid"), ("dot", "text/vnd.graphviz")]
 )
-def test_notebooks_draw_drawings(format, kind):
-    drawing = cs.visualize(load(), format)
+@pytest.mark.parametrize("has_graphviz", [False, True])
+def test_notebooks_draw_drawings(format, kind, has_graphviz, monkeypatch):
+    monkeypatch.setattr("cascade.graph.visualize.has_graphviz", lambda: has_graphviz)
+    monkeypatch.setattr("cascade.graph.visualize.svg_of", lambda text, _: f"<svg>{text}</svg>")
+    lazy = load()
+    drawing = cs.visualize(lazy, format)
     bundle = drawing._repr_mimebundle_()
     assert bundle[kind] == bundle["text/plain"] == drawing
     assert drawing._repr_html_() is None
-    if format == "mermaid":
+    if has_graphviz:
+        assert bundle["image/svg+xml"] == f"<svg>{cs.visualize(lazy, 'dot')}</svg>"
+    elif format == "mermaid":
         assert bundle["text/markdown"] == f"```mermaid\n{drawing}\n```"
+
+
+def test_notebooks_draw_by_mermaid_where_graphviz_takes_too_long(monkeypatch):
+    def too_long(_text, _timeout):
+        raise cs.errors.DrawingError("too long")
+
+    monkeypatch.setattr("cascade.graph.visualize.has_graphviz", lambda: True)
+    monkeypatch.setattr("cascade.graph.visualize.svg_of", too_long)
+    bundle = cs.visualize(load())._repr_mimebundle_()
+    assert sorted(bundle) == ["text/markdown", "text/plain", "text/vnd.mermaid"]
+
+
+def test_notebooks_do_not_draw_what_is_too_large():
+    lazy = load()
+    for _ in range(502):
+        lazy = lazy + 1
+    drawing = cs.visualize(lazy)
+    assert drawing._repr_mimebundle_() == {
+        "text/plain": "<mermaid drawing of 1006 lines; print() shows it, "
+        "too many for a notebook to draw>"
+    }
 
 
 def test_a_drawing_is_text():

@@ -537,6 +537,41 @@ def test_a_hostile_document_is_read_as_data_or_refused(document):
         CODEC.loads(json.dumps(document).encode())
 
 
+@given(st.lists(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()))
+def test_values_are_read_together_as_one_by_one(values):
+    bodies = [Codec().dumps(value) for value in values]
+    read = Codec().loads_plain(bodies)
+    assert read is None or read == [Codec().loads(body) for body in bodies]
+
+
+def test_plain_values_are_read_together():
+    values = [1, "ä,]", None, 2.5, True, [1, [2]], {"a": {"b": 3}}]
+    assert Codec().loads_plain([Codec().dumps(value) for value in values]) == values
+    assert Codec().loads_plain([]) == []
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [
+        [b"1,2"],
+        [b"1", b""],
+        [b"1", b"2]"],
+        [b"[1", b"2]"],
+        [b"\xff"],
+        [b'{"$tuple":[1]}'],
+        [b"nan"],
+    ],
+)
+def test_what_is_not_plain_is_not_read_together(bodies):
+    assert Codec().loads_plain(bodies) is None
+
+
+def test_signed_values_are_not_read_together():
+    codec = Codec(signing_key="key")
+    assert codec.loads_plain([codec.dumps(1)]) is None
+    assert Codec().loads_plain([codec.dumps(1)]) is None
+
+
 @given(st.binary())
 def test_bytes_that_are_no_body_are_refused(body):
     for codec in (CODEC, SIGNED):

@@ -79,8 +79,8 @@ def test_every_edge_says_why_and_stands_with_the_node_it_leads_into():
 
     assert graph.edges == [
         Edge(at[data], at[container], EdgeKind.DATA),
-        Edge(at[data], at[target], EdgeKind.DATA),
-        Edge(at[container], at[target], EdgeKind.DATA),
+        Edge(at[data], at[target], EdgeKind.DATA, "*parts"),
+        Edge(at[container], at[target], EdgeKind.DATA, "*parts"),
         Edge(at[ready], at[target], EdgeKind.CONDITION),
         Edge(at[first], at[target], EdgeKind.ORDER),
     ]
@@ -103,7 +103,7 @@ def test_routes_are_edges_where_they_are_part_of_the_graph():
     graph = build_graph(router, routes=True)
 
     assert [(e.kind, e.label) for e in graph.edges] == [
-        (EdgeKind.DATA, ""),
+        (EdgeKind.DATA, "selector"),
         (EdgeKind.ROUTER, "s"),
         (EdgeKind.ROUTER, "(1, 2)"),
     ]

@@ -55,11 +55,11 @@ GOLDEN = [
     ("load", "e4909ac0595545b99d196441f479883c"),
     ("load", "53e5e3e0d6febac1d2f2ddc94e48a8c6"),
     ("gather", "c962d12e44fc5ca5a4532c708ab60594"),
-    ("router", "27c58940da747e838378141ce3bec831"),
+    ("router", "b708e56f3e47361ad988097454a88881"),
     ("load.map", "0f64fdb500de686d5704ddb562029712"),
     ("getitem", "4a68285faed80922e1538d4727897374"),
     ("gather", "59b41a089176bcd58564162efbc5395c"),
-    ("join", "c54f5dbd77a93253b5db68ef2b06b2e0"),
+    ("join", "e63e2cd37cc505ebd08d5111f248f289"),
 ]
 
 # -- parts of a key -------------------------------------------------------------------------------

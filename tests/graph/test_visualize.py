@@ -9,9 +9,10 @@ from tests.graph.programs import programs
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Edge, EdgeKind
+from cascade.graph.pictures.colours import COLOURS
 from cascade.graph.states import NodeState
-from cascade.graph.visualize import _COLOURS, visualize
-from cascade.spec.errors import CycleError, DefinitionError
+from cascade.graph.visualize import visualize
+from cascade.spec.errors import ArgumentError, CycleError, DefinitionError
 from cascade.spec.params import Param
 from cascade.spec.routing import Router
 from cascade.spec.task import task
@@ -34,16 +35,16 @@ def test_mermaid_draws_every_kind_of_node_and_edge():
         '    n0["load"]\n'
         '    n1[/"param size"/]\n'
         '    n2{"router"}\n'
-        '    n3[["pair.map"]]\n'
+        '    n3[["pair.map × 2"]]\n'
         '    n4(["gather"])\n'
         '    n5(("gt"))\n'
         '    n6["join"]\n'
-        "    n1 --> n2\n"
+        '    n1 -->|"selector"| n2\n'
         '    n0 ==>|"s"| n2\n'
         "    n0 --> n4\n"
         "    n3 --> n5\n"
-        "    n4 --> n6\n"
-        "    n2 --> n6\n"
+        '    n4 -->|"*parts"| n6\n'
+        '    n2 -->|"*parts"| n6\n'
         "    n5 -. if .-> n6\n"
         "    n0 --o|after| n6\n"
         "    n0 --x|amount| n3"
@@ -55,20 +56,20 @@ def test_dot_draws_every_kind_of_node_and_edge():
 
     assert drawing == (
         "digraph cascade {\n"
-        '    node [fontname="sans-serif"]; edge [fontname="sans-serif"];\n'
+        '    node [fontname="sans-serif"]; edge [fontname="sans-serif" fontsize=11];\n'
         '    n0 [label="load" shape=box];\n'
         '    n1 [label="param size" shape=parallelogram];\n'
         '    n2 [label="router" shape=diamond];\n'
-        '    n3 [label="pair.map" shape=box3d];\n'
+        '    n3 [label="pair.map × 2" shape=box3d];\n'
         '    n4 [label="gather" shape=oval];\n'
         '    n5 [label="gt" shape=circle];\n'
         '    n6 [label="join" shape=box];\n'
-        "    n1 -> n2;\n"
+        '    n1 -> n2 [label="selector"];\n'
         '    n0 -> n2 [style=bold label="s"];\n'
         "    n0 -> n4;\n"
         "    n3 -> n5;\n"
-        "    n4 -> n6;\n"
-        "    n2 -> n6;\n"
+        '    n4 -> n6 [label="*parts"];\n'
+        '    n2 -> n6 [label="*parts"];\n'
         '    n5 -> n6 [style=dashed label="if"];\n'
         '    n0 -> n6 [style=dotted arrowhead=odot label="after"];\n'
         '    n0 -> n3 [color=firebrick arrowhead=tee label="amount"];\n'
@@ -137,9 +138,9 @@ def test_states_are_drawn_as_colours_and_in_words():
         '    n1["pair<br/>failed, 3 ms<br/>OSError: no disk"]\n'
         '    n2["pair"]\n'
         '    n3["join"]\n'
-        "    n0 --> n3\n"
-        "    n1 --> n3\n"
-        "    n2 --> n3\n"
+        '    n0 -->|"*parts"| n3\n'
+        '    n1 -->|"*parts"| n3\n'
+        '    n2 -->|"*parts"| n3\n'
         "    classDef finished fill:#2d7d46,stroke:#2d7d46,color:#ffffff\n"
         "    class n0 finished\n"
         "    classDef failed fill:#cf222e,stroke:#cf222e,color:#ffffff\n"
@@ -193,10 +194,10 @@ def test_a_note_cannot_break_the_drawing():
     assert r"say \"<hi>\" \\ # &" in visualize(lazy, "dot", states=states)
 
 
-@pytest.mark.parametrize("state", _COLOURS)
+@pytest.mark.parametrize("state", COLOURS)
 def test_states_can_be_read_on_light_and_dark_pages(state):
     """WCAG AA: 4.5 for text, 3 for shapes."""
-    colour = _COLOURS[state]
+    colour = COLOURS[state]
 
     assert contrast(colour.text, colour.fill) >= 4.5
     assert contrast(colour.fill, "#ffffff") >= 3
@@ -231,8 +232,14 @@ def test_invalid_targets_and_formats_are_refused():
         visualize(load)
     with pytest.raises(DefinitionError, match=r"^expected a lazy value"):
         visualize([1])
-    with pytest.raises(ValueError, match=r"^format must be 'mermaid' or 'dot', but is 'svg'$"):
-        visualize(load(), "svg")
+    with pytest.raises(
+        ValueError, match=r"^format must be 'mermaid', 'dot' or 'svg', but is 'png'$"
+    ):
+        visualize(load(), "png")
+    with pytest.raises(
+        ArgumentError, match=r"^limit of visualize\(\) must be an int ≥ 1, but is 0$"
+    ):
+        visualize(load(), limit=0)
 
 
 def test_a_cycle_is_named_and_not_drawn():
@@ -252,7 +259,7 @@ def test_a_chain_of_many_is_drawn(many):
 
 
 def test_many_arguments_are_drawn(many):
-    drawing = visualize(join(*(load() for _ in range(many))), "dot")
+    drawing = visualize(join(*(load() for _ in range(many))), "dot", limit=None)
 
     assert len(drawing.splitlines()) == 2 + (many + 1) + many + 1
 
@@ -262,8 +269,8 @@ def test_a_drawing_has_a_line_for_each_node_and_edge(program):
     graph = build_graph(program[-1], routes=True)
     size = len(graph) + len(graph.edges)
 
-    assert len(visualize(graph).splitlines()) == 1 + size
-    assert len(visualize(graph, "dot").splitlines()) == 3 + size
+    assert len(visualize(graph, limit=None).splitlines()) == 1 + size
+    assert len(visualize(graph, "dot", limit=None).splitlines()) == 3 + size
 
 
 @pytest.mark.parametrize(

@@ -34,13 +34,13 @@ def report(tmp_path_factory):
 
 def test_it_measures_every_store(report):
     written, printed = report
-    in_sqlite = {"wide", "steps", "agents", "loop", "long agents", "a crowd"}
+    in_sqlite = {"wide", "resumed", "steps", "agents", "loop", "long agents", "a crowd"}
     in_postgres = {"steps, PostgreSQL", "a crowd, PostgreSQL"}
     assert set(written["measurements"]) == in_sqlite | in_postgres
     for title, one in written["measurements"].items():
         names = {contender["name"] for contender in one["contenders"]}
         stores = [durable.POSTGRES] if title in in_postgres else [*durable.STORES]
-        stores = ["SQLite, async"] if title == "long agents" else stores
+        stores = {"long agents": ["SQLite, async"], "resumed": ["SQLite"]}.get(title, stores)
         assert {durable.NOT_KEPT, *stores} <= names
     assert all(one["figure"] in printed for one in written["targets"])
 

@@ -265,7 +265,9 @@ def test_everything_else_is_allowed(function):
 
 
 def test_code_without_a_tail_is_not_taken_apart(monkeypatch):
-    monkeypatch.setattr("cascade.spec.dropped_calls._steps", lambda _code: pytest.fail("searched"))
+    monkeypatch.setattr(
+        "cascade.spec.dropped_calls.steps_of", lambda _code: pytest.fail("searched")
+    )
 
     assert dropped_tails(other.func) == ()
 
@@ -366,7 +368,9 @@ def test_other_statements_in_code_that_names_tasks_are_allowed(function):
 
 
 def test_code_that_names_no_task_is_not_taken_apart(monkeypatch):
-    monkeypatch.setattr("cascade.spec.dropped_calls._steps", lambda _code: pytest.fail("searched"))
+    monkeypatch.setattr(
+        "cascade.spec.dropped_calls.steps_of", lambda _code: pytest.fail("searched")
+    )
 
     assert task(tail_of_no_code)(1).args == (1,)
 

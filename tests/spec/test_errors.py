@@ -22,6 +22,7 @@ BUILTINS = {
     "CycleError": ValueError,
     "BlueprintError": ValueError,
     "SerializationError": TypeError,
+    "DrawingError": RuntimeError,
     "TaskNotImportedError": ImportError,
     "NotStorableError": TypeError,
     "ParameterError": ValueError,

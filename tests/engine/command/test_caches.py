@@ -49,7 +49,6 @@ def test_the_environment_may_name_the_cache(cascade, flow, url, monkeypatch):
 
 
 def test_what_is_kept_is_told_by_task(cascade, flow, url):
-    assert cascade("cache", "stats", "--cache", url).out == "the cache is empty\n"
     cascade("run", flow, "--cache", url)
 
     lines = cascade("cache", "stats", "--cache", url).out.splitlines()
@@ -83,6 +82,21 @@ def test_values_are_cleared(cascade, flow, url):
         2,
         "cascade: --older takes an age such as '12h', '7d' or '4w', or seconds, but got 'soon'\n",
     )
+
+
+def test_commands_that_look_make_no_cache(cascade, url, tmp_path):
+    for words in (["stats"], ["clear"]):
+        outcome = cascade("cache", *words, "--cache", url)
+        assert (outcome.code, outcome.out) == (1, "")
+        assert f"there is no file '{tmp_path}/cache.db'" in outcome.err
+    assert not (tmp_path / "cache.db").exists()
+
+
+def test_an_emptied_cache_says_so(cascade, flow, url):
+    cascade("run", flow, "--cache", url)
+    cascade("cache", "clear", "--cache", url)
+
+    assert cascade("cache", "stats", "--cache", url).out == "the cache is empty\n"
 
 
 def test_what_is_no_hit_is_explained(cascade, flow, url):

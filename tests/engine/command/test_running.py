@@ -239,8 +239,9 @@ def test_a_value_without_a_json_form_is_an_error(cascade):
     assert outcome.code == 1
     assert outcome.out == ""
     assert outcome.err == (
-        "cascade: the value of flows:unjson has no JSON form: an object of type complex has none; "
-        "let its class have a method __json__(), or leave out --json; it is\n"
+        "cascade: the value of flows:unjson has no JSON form: its part ['number']: an object "
+        "of type complex has none; let its class have a method __json__(), or leave out --json; it "
+        "is\n"
         f"{{'number': 1j, 'more': {list(range(100))}}}\n"
     )
 

@@ -102,9 +102,21 @@ def test_list_shows_the_newest_first(cascade):
     assert [(run["run_id"], run["status"]) for run in listed] == [("two", "succeeded")]
 
 
+@pytest.mark.usefixtures("store")
 def test_an_empty_list_says_so(cascade):
     assert cascade("runs", "list").out == "no runs\n"
     assert cascade("runs", "list", "--json").out == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["show", "one"], ["steps", "one"], ["resume", "one"], ["gc"]]
+)
+def test_commands_that_look_make_no_store(cascade, tmp_path, words):
+    there = tmp_path / "typo.db"
+    outcome = cascade("runs", *words, "--store", f"sqlite:///{there}")
+    assert (outcome.code, outcome.out) == (1, "")
+    assert f"there is no file '{there}'" in outcome.err
+    assert not there.exists()
 
 
 @pytest.mark.usefixtures("failed")

@@ -49,7 +49,7 @@ def test_the_graph_as_json_has_nodes_and_edges(cascade, command):
         (4, "total", "task"),
     ]
     assert {node["file"].rpartition("/")[2] for node in graph["nodes"]} == {"flows.py"}
-    assert {"from": 2, "to": 4, "kind": "data", "label": ""} in graph["edges"]
+    assert {"from": 2, "to": 4, "kind": "data", "label": "numbers"} in graph["edges"]
 
 
 @pytest.mark.parametrize(

@@ -475,7 +475,7 @@ async def test_a_name_that_utf8_cannot_encode_is_told(engine, outside):
 async def told_of(engine, outside, target, **options):
     heard = Heard()
     await outside.subscribe("cascade/telemetry/#", heard)
-    async with plane_for(engine, outside, **options):
+    async with plane_for(engine, outside, telemetry=["run", "task"], **options):
         with pytest.raises(ValueError, match="cannot log in"):
             await engine.run(target)
         await heard.until(lambda message: message[0].endswith("RunFinished"))

@@ -24,7 +24,7 @@ FUNCTIONS: dict[str, tuple[type, str]] = {
     "gathered": (Desk, "collect"),
     "commit": (Writer, "_commit"),
     "release": (Commits, "release"),
-    "end": (DurableRuns, "_leave"),
+    "end": (DurableRuns, "release"),
 }
 #: Also in the middle of a transaction.
 STATEMENT = "statement"

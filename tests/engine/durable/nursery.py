@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,23 @@ class Child:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Let it stand still, and wait until all of its threads do.
+
+        On a busy machine a thread may take a lock that it asks for after the signal was sent.
+        """
+        self.send_signal(signal.SIGSTOP)
+        while any(state not in "TtZX" for state in self._states()):
+            time.sleep(0.001)
+
+    def _states(self) -> list[str]:
+        """The states of its threads, where the system tells them."""
+        states = []
+        for file in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            with suppress(OSError):  # the thread has ended
+                states.append(file.read_text().rpartition(")")[2].split()[0])
+        return states
 
 
 class Nursery:

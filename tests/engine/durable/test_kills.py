@@ -137,11 +137,11 @@ def _stopped(flow: Flow, calls: int) -> Iterator[Child]:
     try:
         _until_calls(flow, process, calls)
         assert process.poll() is None
-        process.send_signal(signal.SIGSTOP)
+        process.stop()
         while _is_locked(flow.folder / "runs.db"):  # it stands in a transaction: nobody can write
             process.send_signal(signal.SIGCONT)
             time.sleep(0.001)
-            process.send_signal(signal.SIGSTOP)
+            process.stop()
         yield process
     finally:
         process.send_signal(signal.SIGCONT)

@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -136,14 +137,17 @@ def test_asking_for_it_needs_no_pytest():
 
 
 def test_the_tests_on_the_page_pass(tmp_path):
-    """With the fixture from a conftest.py, as the page says, and without one of our own."""
+    """With the plugin, and pytest-asyncio for a coroutine."""
     files = re.findall(r"^```python (\w+\.py)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
     for name, text in files:
         (tmp_path / name).write_text(text)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider"]
-    command += ["-p", "no:asyncio", "-p", "no:randomly", "-p", "no:benchmark", str(tmp_path)]
+    command += ["-p", "no:randomly", "-p", "no:benchmark", "-o", "asyncio_mode=auto"]
+    command += ["-o", "asyncio_default_fixture_loop_scope=function"]
+    if "cascade.testing.plugin" not in {point.value for point in entry_points(group="pytest11")}:
+        command += ["-p", "cascade.testing.plugin"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
 
-    assert [name for name, _ in files] == ["conftest.py", "test_news.py"]
-    assert "6 passed" in done.stdout, done.stdout + done.stderr
+    assert [name for name, _ in files] == ["test_bill.py", "test_news.py"]
+    assert "8 passed" in done.stdout, done.stdout + done.stderr

@@ -95,8 +95,8 @@ if TYPE_CHECKING:
     from cascade.spec.resource import resource as resource
     from cascade.spec.retry import Retry as Retry
     from cascade.spec.routing import Router as Router
-    from cascade.spec.task import Task as Task
     from cascade.spec.task import task as task
+    from cascade.spec.task_class import Task as Task
     from cascade.spec.waits import sleep as sleep
     from cascade.spec.waits import wait_for as wait_for
 else:  # hidden from checkers: with a module __getattr__ they would accept every misspelt name
@@ -163,7 +163,8 @@ else:  # hidden from checkers: with a module __getattr__ they would accept every
         "spec.resource": ("inject", "resource"),
         "spec.retry": ("Retry",),
         "spec.routing": ("Router",),
-        "spec.task": ("Task", "task"),
+        "spec.task": ("task",),
+        "spec.task_class": ("Task",),
         "spec.waits": ("sleep", "wait_for"),
     }
     _HOMES = {name: f"{__name__}.{home}" for home, names in _PUBLIC.items() for name in names}

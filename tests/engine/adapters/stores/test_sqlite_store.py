@@ -20,6 +20,7 @@ import pytest
 from cascade.adapters.stores import SQLiteStore
 from cascade.adapters.stores.sqlite_files import SQLiteFile, check_local
 from cascade.spec.errors import RunConflictError, StoreError
+from cascade.spec.limit_store import Revised
 from cascade.spec.run_rows import (
     Blob,
     Change,
@@ -381,3 +382,20 @@ def test_a_folder_that_may_only_be_read(unprivileged):
     with pytest.raises(StoreError, match="this process must be allowed to use it"):
         SQLiteStore(str(unprivileged / "runs.db"))
     unprivileged.chmod(0o755)
+
+
+def test_shared_limits_lie_beside_the_file_whatever_the_working_directory_is(tmp_path, monkeypatch):
+    for folder in ("here", "there"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with contextlib.closing(SQLiteStore("runs.db")) as store:
+        monkeypatch.chdir(tmp_path / "there")
+        with contextlib.closing(store.limits()) as limits:
+            limits.revise("gpu", lambda _known, _now: Revised(b"2"))
+    monkeypatch.chdir(tmp_path / "here")
+    with (
+        contextlib.closing(SQLiteStore("runs.db")) as store,
+        contextlib.closing(store.limits()) as limits,
+    ):
+        assert limits.read("gpu")[0] == b"2"
+    assert not list((tmp_path / "there").iterdir())

@@ -7,6 +7,7 @@ after ``kill -9`` need not wait for it.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -16,6 +17,8 @@ from functools import cache
 from pathlib import Path
 
 _SEPARATOR = "/"
+#: Errors of a process that has too many files open, or no memory: they tell nothing of others.
+_SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 def own_name() -> str:
@@ -50,7 +53,7 @@ def _has_ended(owner: str) -> bool:
     now = _start_of(int(pid))
     if now is None:
         return not _exists(int(pid))
-    return start not in ("?", now)
+    return "?" not in (start, now) and start != now
 
 
 @cache
@@ -74,11 +77,12 @@ def _namespace() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process began, in ticks since the boot; None if that cannot be found out."""
+    """When a process began, in ticks since the boot; None if the system does not tell, or if it has
+    ended; ``"?"`` if this process cannot ask now."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
+    except OSError as error:
+        return "?" if error.errno in _SHORT_OF else None
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in ("Z", "X") else fields[18]
 

@@ -27,6 +27,7 @@ SUCCEEDED, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 #: Name → place of its function, and its line in `cascade --help`. Imported when it is called.
 COMMANDS = {
+    "init": ("cascade.command.init:init", "Make a small project, with tests."),
     "run": ("cascade.command.running:run", "Run a target and print its value."),
     "plan": ("cascade.command.views:plan", "Show the plan of a run, as a tree."),
     "graph": ("cascade.command.views:graph", "Draw a target, for Mermaid or Graphviz."),

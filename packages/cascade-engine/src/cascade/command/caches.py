@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import App, Parameter
 
 from cascade.command.failures import RefusedError, UsageError
-from cascade.command.stores import signing_key
+from cascade.command.stores import check_exists, signing_key
 
 if TYPE_CHECKING:
     from cascade.adapters.cache.by_code import ByCode
@@ -196,6 +196,7 @@ def _opened(url: str | None) -> Iterator[Entries]:
     if not found:
         raise UsageError(f"no cache is named: give --cache sqlite:///cache.db, or set {VARIABLE}")
     try:
+        check_exists(found)
         entries = open_entries(found)
     except ArgumentError as error:
         raise UsageError(str(error)) from None

@@ -25,20 +25,24 @@ def install_completion(
         ),
     ] = None,
 ) -> None:
-    """Install completion of commands and options for your shell.
+    """Install completion of commands, targets and options for your shell.
 
     Without --output this writes into the shell's completion folder, and for bash, zsh and
     PowerShell adds a line to its start-up file.
     """
-    from cyclopts.completion import ShellDetectionError
+    from cyclopts.completion import ShellDetectionError, detect_shell
 
     from cascade.command.app import make_app
     from cascade.command.output import show
+    from cascade.command.shell_scripts import MORE
 
     try:
+        meant = shell or detect_shell()
         written = make_app().install_completion(
-            shell=shell, output=output, add_to_startup=output is None
+            shell=meant, output=output, add_to_startup=output is None
         )
+        with written.open("a", encoding="utf-8") as script:
+            script.write(MORE.get(meant, ""))
     except ShellDetectionError:
         raise UsageError("cannot tell which shell this is; add --shell") from None
     except OSError as error:

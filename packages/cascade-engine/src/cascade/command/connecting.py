@@ -56,8 +56,7 @@ def plane_of(
     name = next_name()
     # In case this process is killed.
     gone = Message(status_topic("cascade", name), b"", retain=True)
-    # Events of nodes cost several times as much as a small node. On one machine nothing reads them:
-    # views ask an engine for what they show.
+    # On one machine nothing reads the events: views ask an engine for what they show.
     is_local = broker is None and not os.environ.get("CASCADE_MQTT_URL")
     try:
         connector = connector_of(broker, gone)

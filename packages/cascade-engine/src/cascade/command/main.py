@@ -19,6 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 if the program failed, 2 if the command line is invalid or
         the extra is not installed, 130 after Ctrl-C.
     """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    if words[:1] == [
+        "--complete"
+    ]:  # asked by a shell at each press of its key, so without cyclopts
+        from cascade.command.completing import complete
+
+        return complete(words[1:])
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         print(
@@ -29,4 +36,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     from cascade.command.app import call
 
-    return call(sys.argv[1:] if arguments is None else list(arguments))
+    return call(words)

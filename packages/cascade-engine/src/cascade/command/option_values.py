@@ -6,20 +6,12 @@ import enum
 import json
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
-from datetime import date, datetime, time
-from decimal import Decimal
-from fractions import Fraction
-from pathlib import PurePath
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
-from uuid import UUID
 
+from cascade.command.kinds import from_text, json_kind
+from cascade.command.objects import ObjectReader, fields_of
 from cascade.spec.wording import short
-
-#: Types whose constructor takes the text; bool is here because ``Param`` reads "yes" and "off".
-_SCALARS = (bool, int, float, str, complex, Decimal, Fraction, UUID)
-_ISO = (datetime, date, time)
-_JSON = (list, dict, tuple, set, frozenset)
 
 
 class Reading(NamedTuple):
@@ -38,7 +30,7 @@ class Reading(NamedTuple):
 
 def reading_of(hint: Any) -> Reading | None:
     """The reading of an annotation; None if text cannot give it."""
-    hint = _without_none(hint)
+    hint = without_none(hint)
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
         return reading_of(typing.get_args(hint)[0])
@@ -47,24 +39,15 @@ def reading_of(hint: Any) -> Reading | None:
     container = origin or hint
     if not isinstance(container, type):
         return None
-    if container in _ISO:
-        return Reading(container.fromisoformat, container.__name__.upper())
     if issubclass(container, enum.Enum):
         return _one_of(dict(container.__members__))
-    if container in _SCALARS or issubclass(container, PurePath):
-        return Reading(container, _placeholder(container))
-    return json_reading(container)
-
-
-def json_reading(container: type) -> Reading | None:
-    """The reading of a container, as JSON; None for any other type.
-
-    The type itself would split a string into its letters.
-    """
-    for kind in _JSON:
-        if container is kind or _is_meant(kind, container):
-            return Reading(_JsonReader(kind), "JSON")
-    return None
+    convert = from_text(container)
+    if convert is not None:
+        return Reading(convert, _placeholder(container))
+    kind = json_kind(container)
+    if kind is not None:  # the type itself would split a string into its letters
+        return Reading(_JsonReader(kind), "JSON")
+    return None if fields_of(container) is None else Reading(ObjectReader(container), "JSON")
 
 
 def reading_like(value: Any) -> Reading:
@@ -74,14 +57,7 @@ def reading_like(value: Any) -> Reading:
     return found or Reading(str, "TEXT")
 
 
-def _is_meant(kind: type, container: type) -> bool:
-    """Whether a ``kind`` fits ``container``, which may be abstract like Sequence."""
-    if container.__module__ != "collections.abc" or not issubclass(container, Collection):
-        return False
-    return issubclass(kind, container)
-
-
-def _without_none(hint: Any) -> Any:
+def without_none(hint: Any) -> Any:
     """``X`` for ``X | None``; any other annotation unchanged."""
     if typing.get_origin(hint) not in (typing.Union, types.UnionType):
         return hint

@@ -1,21 +1,23 @@
-"""The options of a target: one per name that its ``Param`` nodes read."""
+"""An option of a target, and the Params that read it."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from cyclopts import Group, Parameter
 
 from cascade.command.failures import UsageError
-from cascade.command.option_values import Reading, reading_of
-from cascade.graph.sources import sources_of
+from cascade.command.option_values import Reading
 from cascade.spec.errors import ParameterError
-from cascade.spec.lazy_types import LazyResult
 from cascade.spec.nearby import did_you_mean
-from cascade.spec.params import MISSING, Env, Param
+from cascade.spec.params import MISSING, Param
 from cascade.spec.wording import short
+
+#: With None, which is its default: in a program that has imported pydantic the arguments are
+#: validated.
+OPTIONAL_FLAG: Final[Any] = bool | None
 
 
 class Option(NamedTuple):
@@ -31,6 +33,14 @@ class Option(NamedTuple):
     def name(self) -> str:
         """Its key in the run's ``params``."""
         return self.params[0].param_name
+
+    def given(self, values: Mapping[str, Any]) -> Any:
+        """Its value, among the arguments of the command's function; None if it was left out."""
+        return values.get(self.key)
+
+    def parameters(self, group: Group) -> list[inspect.Parameter]:
+        """The option as parameters of a function, for cyclopts."""
+        return [self.parameter(group)]
 
     def value(self, text: str) -> Any:
         """The value for the run's ``params``, checked against every Param that reads it.
@@ -69,12 +79,12 @@ class Option(NamedTuple):
             "help": next((p.description for p in self.params if p.description), None),
             "group": group,
             "required": required,
-            "show_default": False if default is MISSING or default is None else _shown(default),
+            "show_default": False
+            if default is MISSING or default is None
+            else shown_default(default),
         }
         if self.reading.convert is bool:
-            # With None if it may be left out, which is its default: in a program that has imported
-            # pydantic the arguments are validated.
-            hint: Any = bool if required else bool | None
+            hint: Any = bool if required else OPTIONAL_FLAG
             settings = Parameter(negative=f"--no-{self.flag[2:]}", **common)
         else:
             hint = Any
@@ -94,61 +104,8 @@ class Option(NamedTuple):
         )
 
 
-def options_of(target: LazyResult[Any], taken: Iterable[str]) -> list[Option]:
-    """An option for each name, in the order of the graph.
-
-    Args:
-        target: The target of the command.
-        taken: Flags with another meaning: a parameter of that name becomes ``--param-…``.
-    """
-    params: dict[str, list[Param[Any]]] = {}
-    for source in sources_of(target):
-        if isinstance(source, Param):
-            params.setdefault(source.param_name, []).append(source)
-    flags = set(taken)
-    options: list[Option] = []
-    for name, group in params.items():
-        flag = _flag(name, flags)
-        flags |= {flag, f"--no-{flag[2:]}"}
-        options.append(Option(f"option_{len(options)}", flag, tuple(group), _reading(group)))
-    return options
-
-
-def variables_of(target: LazyResult[Any]) -> Mapping[str, Env]:
-    """The environment variables that the target reads."""
-    return {env.param_name: env for env in sources_of(target) if isinstance(env, Env)}
-
-
-def _flag(name: str, taken: set[str]) -> str:
-    """``--start-date`` for ``start_date``; another flag if that is taken."""
-    dashed = "-".join(name.replace("_", " ").split()) or "param"
-    candidates = [f"--{dashed}", f"--param-{dashed}"]
-    number = 2
-    while candidates[0] in taken:
-        candidates.pop(0)
-        if not candidates:
-            candidates.append(f"--param-{dashed}-{number}")
-            number += 1
-    return candidates[0]
-
-
-def _reading(params: list[Param[Any]]) -> Reading:
-    """How to read the option of these Params; as text if they disagree."""
-    kinds = {param.type for param in params}
-    if len(kinds) > 1:
-        return Reading(str, "TEXT")
-    (kind,) = kinds
-    if not isinstance(kind, type):
-        shown = getattr(kind, "shown", None) or _named_after(kind)
-        return Reading(kind, shown, tuple(getattr(kind, "values", ())))
-    return reading_of(kind) or Reading(kind, kind.__name__.upper())
-
-
-def _named_after(function: Any) -> str:
-    """``DATE`` for ``date.fromisoformat``, ``VALUE`` for functions whose name tells nothing."""
-    owner = getattr(function, "__self__", None)
-    return owner.__name__.upper() if isinstance(owner, type) else "VALUE"
-
-
-def _shown(default: Any) -> str:
+def shown_default(default: Any) -> str | Literal[False]:
+    """A default for the help; False for none."""
+    if default is MISSING or default is None:
+        return False
     return default if isinstance(default, str) and default else short(default)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.command.failures import NoJsonError, UsageError
-from cascade.command.json_forms import json_form
+from cascade.command.json_forms import HasNoFormError, json_form, plain_data
 from cascade.runtime.console import write_line
 from cascade.spec.wording import short, visible, visible_json
 
@@ -118,13 +118,24 @@ def show_json(value: Any, what: str) -> None:
             because it may have been expensive.
     """
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, default=json_form)
-    except (TypeError, ValueError, RecursionError) as error:
+        text = _as_json(value)
+    except HasNoFormError as error:
         raise NoJsonError(
             f"{what} has no JSON form: {error}; let its class have a method __json__(), or leave "
             f"out --json; it is\n{_in_full(value)}"
         ) from None
     write_line(sys.stdout, visible_json(text))
+
+
+def _as_json(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False, default=json_form)
+    except (TypeError, ValueError, RecursionError):
+        pass  # perhaps only a key; else this finds the place of the fault
+    try:
+        return json.dumps(plain_data(value), allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as error:  # of an object that says other things
+        raise HasNoFormError("", str(error)) from None
 
 
 def _in_full(value: Any) -> str:

@@ -197,7 +197,7 @@ def run_of(arguments: Sequence[str]) -> App:
     name = _first_word(arguments, valued)
     if name is None:
         return plain
-    from cascade.command.options import options_of
+    from cascade.command.target_options import options_of
     from cascade.command.targets import find
 
     target = find(name)
@@ -232,7 +232,7 @@ def _with_options(
         for option in options:
             if option.name in params:
                 raise UsageError(f"--param {option.name} has an option of its own: {option.flag}")
-            value = given.get(option.key)
+            value = option.given(given)
             if value is not None:
                 params[option.name] = value
         _run(target, lazy, params, flags)
@@ -242,7 +242,7 @@ def _with_options(
     hints["target"] = Annotated[str, Parameter(show=False)]
     own = inspect.signature(run).parameters.values()
     parameters = [p.replace(annotation=hints[p.name]) for p in own]
-    parameters += [option.parameter(group) for option in options]
+    parameters += [one for option in options for one in option.parameters(group)]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = " ".join(
@@ -253,7 +253,7 @@ def _with_options(
 
 def _reads(lazy: LazyResult[Any]) -> str:
     """A sentence with the environment variables that it reads."""
-    from cascade.command.options import variables_of
+    from cascade.command.target_options import variables_of
 
     names = ", ".join(variables_of(lazy))
     return f"It reads {names} from the environment." if names else ""
@@ -289,7 +289,7 @@ def _run(target: Target, lazy: LazyResult[Any], params: Mapping[str, Any], flags
             with attach(engine.bus, flags.log_format, flags.progress, log_level=flags.log_level):
                 return await engine.run(lazy, params, **flags.options)
 
-    with nullcontext() if flags.run_id is None else opened(flags.store) as there:
+    with nullcontext() if flags.run_id is None else opened(flags.store, create=True) as there:
         result = run_interruptibly(value(), loop_factory(flags.broker))
     if flags.json:
         show_json(result, f"the value of {target.name}")

@@ -55,13 +55,36 @@ def codec() -> Codec:
     return Codec(signing_key=signing_key(), modules=())
 
 
+def check_exists(url: str) -> None:
+    """Refuse a file of SQLite that does not exist.
+
+    Opening it would make an empty one: a command that only looks would say that nothing is there,
+    where the URL has a typing error.
+
+    Raises:
+        ArgumentError: The URL names no file.
+        RefusedError: There is no such file.
+    """
+    from cascade.adapters.stores.urls import sqlite_place
+
+    if url.partition(":")[0] != "sqlite":
+        return
+    path = sqlite_place(url)[0]
+    if not os.path.exists(path):
+        where = "" if os.path.isabs(path) else " in the working directory"
+        raise RefusedError(f"there is no file {path!r}{where}")
+
+
 @contextmanager
-def opened(store: str | None) -> Iterator[RunStore]:
+def opened(store: str | None, *, create: bool = False) -> Iterator[RunStore]:
     """The store, until the end of the block.
+
+    Args:
+        create: Whether a file that does not exist is made.
 
     Raises:
         UsageError: No store is named, or the URL is invalid.
-        RefusedError: The store cannot be used, or refuses what was asked for.
+        RefusedError: The store does not exist, cannot be used, or refuses what was asked for.
     """
     from cascade.adapters.stores.urls import open_store
     from cascade.spec.errors import (
@@ -74,6 +97,8 @@ def opened(store: str | None) -> Iterator[RunStore]:
 
     url = url_of(store)
     try:
+        if not create:
+            check_exists(url)
         there = open_store(url)
     except ArgumentError as error:
         raise UsageError(str(error)) from None

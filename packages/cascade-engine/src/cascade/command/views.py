@@ -15,13 +15,14 @@ if typing.TYPE_CHECKING:
 
 TargetName = Annotated[str, Parameter(help="MODULE:TARGET; MODULE is a dotted name or a .py file.")]
 AsJson = Annotated[bool, Parameter(help="Print JSON, for scripts.", show_default=False)]
-Format = Literal["mermaid", "dot", "text"]
+Format = Literal["mermaid", "dot", "svg", "text"]
 
 _SUFFIXES: dict[str, Format] = {
     ".mmd": "mermaid",
     ".mermaid": "mermaid",
     ".dot": "dot",
     ".gv": "dot",
+    ".svg": "svg",
     ".txt": "text",
 }
 _TREE = {
@@ -73,17 +74,24 @@ def graph(
     format: Annotated[
         Format | None,
         Parameter(
-            help="By default that of the file's suffix, else mermaid. text is the plan's tree."
+            help="By default that of the file's suffix, else mermaid. svg needs Graphviz; text is "
+            "the plan's tree."
         ),
     ] = None,
     output: Annotated[
         Path | None, Parameter(name=["--output", "-o"], metavar="FILE", help="Write it to a file.")
     ] = None,
+    limit: Annotated[
+        int,
+        Parameter(
+            metavar="COUNT", help="Most alike calls drawn one by one; more are one box. 0 for all."
+        ),
+    ] = 10,
     json: Annotated[
         bool, Parameter(help="Nodes and edges as JSON, instead of a drawing.", show_default=False)
     ] = False,
 ) -> None:
-    """Draw a target, with arrows from inputs to users, as text that other tools render.
+    """Draw a target, with arrows from inputs to users, as text that other tools render or as SVG.
 
     Nothing is run.
     """
@@ -95,7 +103,7 @@ def graph(
     if json and output is None:
         _show_nodes(found)
         return
-    text = _json_text(found) if json else _drawn(found, format or _meant_by(output))
+    text = _json_text(found) if json else _drawn(found, format or _meant_by(output), limit)
     if output is None:
         show(text)
     else:
@@ -203,11 +211,17 @@ def _meant_by(output: Path | None) -> Format:
     return found
 
 
-def _drawn(found: Graph, format: Format) -> str:
+def _drawn(found: Graph, format: Format, limit: int) -> str:
     from cascade.graph.outline import outline
     from cascade.graph.visualize import visualize
+    from cascade.spec.errors import DrawingError
 
-    return "\n".join(outline(found)) if format == "text" else visualize(found, format)
+    if format == "text":
+        return "\n".join(outline(found))
+    try:
+        return visualize(found, format, limit=limit or None)
+    except DrawingError as error:
+        raise UsageError(str(error)) from None
 
 
 def _show_nodes(found: Graph) -> None:

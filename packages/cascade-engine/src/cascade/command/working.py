@@ -109,7 +109,7 @@ def work(
                 logging.getLogger("cascade.worker").info("serving %r", there)
                 await engine.serve(max_runs=max_runs, use_vm=vm)
 
-    with opened(url) as there:
+    with opened(url, create=True) as there:
         run_on(serve(there), loop_factory(broker))
     return 0
 

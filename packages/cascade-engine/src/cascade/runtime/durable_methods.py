@@ -10,19 +10,16 @@ from importlib import import_module
 from time import time
 from typing import Any, Unpack
 
-from cascade.runtime.bus import MessageBus
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.durable.programs import wanted
 from cascade.runtime.durable.resuming import resumed
 from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
 from cascade.runtime.durable.stored_options import left_at, options_of, stored_options
+from cascade.runtime.engine_base import EngineBase
 from cascade.runtime.engine_options import EngineOptions, EngineSettings
-from cascade.runtime.engine_runs import EngineRuns
 from cascade.runtime.hosting import Hosting, shared_store
 from cascade.runtime.inbox import Letter
-from cascade.runtime.limits.capacities import Capacities
-from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.options import (
     DEFAULTS,
     MOST_RECOVERIES,
@@ -31,7 +28,6 @@ from cascade.runtime.options import (
     RunSettings,
     takes,
 )
-from cascade.runtime.resources.container import ResourceContainer
 from cascade.spec.checks import check_count, check_flag
 from cascade.spec.errors import RunError, RunNotFoundError
 from cascade.spec.lazy_types import LazyResult
@@ -39,8 +35,8 @@ from cascade.spec.run_rows import FINISHED, Loaded
 from cascade.spec.waits import check_signal
 
 
-class DurableMethods:
-    """Inherited by Engine, which has the rest."""
+class DurableMethods(EngineBase):
+    """Inherited by Engine."""
 
     def _set_up_store(self, made: EngineSettings) -> None:
         self._durable = durable_runs(
@@ -57,22 +53,6 @@ class DurableMethods:
         self._hosting: Hosting | None = None
         #: What tells of the end of each ``serve`` under way → what stops it.
         self._serving: dict[asyncio.Event, asyncio.Event] = {}
-
-    # Of Engine:
-    _runs: EngineRuns
-    _bus: MessageBus
-    constraints: ConstraintManager
-    capacities: Capacities
-    resource_container: ResourceContainer
-
-    def _how(self, call: str, options: RunOptions) -> RunSettings:
-        raise NotImplementedError
-
-    def _beginning(self, how: RunSettings) -> Begin:
-        raise NotImplementedError
-
-    def _check_open(self) -> None:
-        raise NotImplementedError
 
     async def signal(self, run_id: str, name: str, value: Any = None) -> None:
         """Send a signal to a run, which ``cs.wait_for(name)`` takes (D11).

@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Mapping
 from dataclasses import replace
-from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from cascade.adapters.solvers.native import NativeSolver
@@ -418,12 +417,7 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         self._check_open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await self._close(error)
 
     def _check_open(self) -> None:

@@ -14,6 +14,7 @@ from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.middleware import Middlewares
 from cascade.runtime.options import STEP_INTERVAL
+from cascade.runtime.overriding import Overrides, overrides_now
 
 if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus
@@ -49,6 +50,7 @@ class EngineParts:
         early: The spare asyncio tasks of the event loop; None without an engine.
         elsewhere: Makes calls in other processes.
         middleware: The functions around each call; None if there are none.
+        overrides: Other functions for tasks and nodes, in tests; None if there are none.
     """
 
     bus: MessageBus
@@ -66,3 +68,4 @@ class EngineParts:
     early: EarlyTasks | None = None
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
     middleware: Middlewares | None = None
+    overrides: Overrides | None = field(default_factory=overrides_now)

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from cascade.graph.durations import duration_text
+from cascade.runtime.engine_base import EngineBase
 from cascade.runtime.engine_runs import EngineRuns, RunInfo
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.lending import Lending
+from cascade.runtime.telemetry.html_tables import html_lines, html_table
+
+#: Most runs that notebooks show.
+_MOST_RUNS = 50
 
 
-class EngineViews:
-    """Inherited by Engine, which has the rest."""
-
-    # Of Engine:
-    _runs: EngineRuns
-    _lending: Lending
+class EngineViews(EngineBase):
+    """Inherited by Engine."""
 
     def runs(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread."""
         return self._runs.infos()
+
+    def __repr__(self) -> str:
+        count = len(self._runs.active)
+        return f"<Engine with {count} active run{'s' * (count != 1)}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """The active runs, for notebooks."""
+        return {"text/plain": repr(self), "text/html": self._repr_html_()}
+
+    def _repr_html_(self) -> str:
+        runs = self.runs()
+        rows = [
+            (run.target, run.run_id, duration_text(run.seconds), f"{run.steps:,}", run.task or "")
+            for run in runs[:_MOST_RUNS]
+        ]
+        left = len(runs) - len(rows)
+        lines = [f"{left:,} more"] if left else [] if runs else ["no active run"]
+        return html_table(("target", "run", "duration", "steps", "task"), rows) + html_lines(lines)
 
     def waiting(self, *, inputs: bool = True) -> list[Waiting]:
         """The nodes of all active runs that do not run now, and the reasons.

@@ -116,5 +116,9 @@ class RunHandle(Generic[R]):
             *(() if summing is None else summing.figures),
         )
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """The figures so far, for notebooks."""
+        return {"text/plain": repr(self), "text/html": self.summary()._repr_html_()}
+
     def __repr__(self) -> str:
         return f"<RunHandle {self.run_id} of '{self.target}', {self.status}>"

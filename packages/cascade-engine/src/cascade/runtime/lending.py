@@ -28,6 +28,7 @@ from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.limits.constraints import ConstraintManager
 from cascade.runtime.limits.rules import Constraint
 from cascade.runtime.middleware import Middleware, Middlewares
+from cascade.runtime.overriding import in_force
 from cascade.runtime.resources.container import ResourceContainer
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.recording import Record, recorder
@@ -114,6 +115,7 @@ class Lending:
             and last.thread == threading.get_ident()
             and last.state is state
             and last.hook is hook
+            and last.parts.overrides is in_force.now
         ):
             return last.parts
         monitor = self._monitor_here()

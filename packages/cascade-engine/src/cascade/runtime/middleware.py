@@ -72,7 +72,8 @@ class Middlewares:
                     f"{'has' if listed else 'is'} {short(function)}"
                 )
 
-        self.each_step = any(getattr(f, "each_step", True) for f in self.functions)
+        steps = [getattr(f, "each_step", True) for f in self.functions]
+        self.each_step = any(steps) or not steps
 
     def around(
         self, call: TaskCall, func: Callable[..., Any], is_async: bool

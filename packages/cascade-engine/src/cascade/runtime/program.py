@@ -40,6 +40,7 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.nearby import names_known
 from cascade.spec.params import Source
 from cascade.spec.resource import Inject
+from cascade.spec.shown import notebook_view
 from cascade.spec.task import Task
 from cascade.spec.wording import short
 
@@ -102,6 +103,13 @@ class Program(Generic[R]):
             before a run, as M22 says; and the names given to ``compile`` as ``params``.
         settings: The options of each run.
     """
+
+    def __repr__(self) -> str:
+        return f"<program of '{self.target.name}'>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """The picture of its target, for notebooks."""
+        return {**notebook_view(self.target), "text/plain": repr(self)}
 
     def __init__(
         self,

@@ -6,56 +6,21 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar, Unpack
 
-from cascade.runtime.bus import MessageBus
-from cascade.runtime.engine_runs import EngineRuns
+from cascade.runtime.engine_base import EngineBase
 from cascade.runtime.execution.early_calls import EarlyTasks
-from cascade.runtime.execution.placement import Durations
-from cascade.runtime.lending import Lending
-from cascade.runtime.limits.capacities import Capacities
-from cascade.runtime.limits.constraints import ConstraintManager
-from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.options import ProgramOptions, RunSettings, settings, takes
+from cascade.runtime.overriding import in_force
 from cascade.runtime.program import Program, ProgramExecution
-from cascade.runtime.resources.container import ResourceContainer
-from cascade.runtime.run import Run
-from cascade.runtime.semantics.recording import Record
 from cascade.runtime.straightline.stops import Begun
-from cascade.spec.blueprint import Blueprint
 from cascade.spec.callsite import users_frame
 from cascade.spec.lazy_types import LazyResult, as_lazy
 from cascade.spec.params import check_param_names
-from cascade.spec.protocols import StateBackend
 
 R = TypeVar("R")
 
 
-class ProgramMethods:
-    """Inherited by Engine, which has the rest."""
-
-    # Of Engine:
-    capacities: Capacities
-    constraints: ConstraintManager
-    durations: Durations
-    record: Record | None
-    resource_container: ResourceContainer
-    state_backend: StateBackend | None
-    tier: Tier
-    _bus: MessageBus
-    _closed: bool
-    _lending: Lending
-    _runs: EngineRuns
-
-    def _check_open(self) -> None:
-        raise NotImplementedError
-
-    def _compile(self, target: LazyResult[Any]) -> Blueprint:
-        raise NotImplementedError
-
-    def _machine(self, run: Run) -> Any:
-        raise NotImplementedError
-
-    def _new_run(self, params: Mapping[str, Any] | None, how: RunSettings) -> Run:
-        raise NotImplementedError
+class ProgramMethods(EngineBase):
+    """Inherited by Engine."""
 
     @takes(ProgramOptions, RunSettings)
     def compile(
@@ -117,6 +82,7 @@ class ProgramMethods:
             and self.record is None
             and not self._lending.elsewhere.everything
             and self._lending.middleware is None
+            and in_force.now is None
             and not self.constraints.any
             and not self._closed
         )

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from cascade.runtime.execution.registry import BlueprintRegistry
-from cascade.runtime.resources.container import ResourceContainer
+from cascade.runtime.engine_base import EngineBase
 from cascade.spec.blueprint import Blueprint
 from cascade.spec.resource import Provider, ResourceDefinition
 
 
-class RegistryMethods:
-    """Inherited by Engine, which has the rest."""
-
-    # Of Engine:
-    resource_container: ResourceContainer
-    blueprints: BlueprintRegistry
+class RegistryMethods(EngineBase):
+    """Inherited by Engine."""
 
     def register(self, definition: ResourceDefinition[Any]) -> None:
         """Register a resource by its name.

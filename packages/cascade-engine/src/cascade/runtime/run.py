@@ -7,7 +7,6 @@ import contextvars
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from contextvars import Token
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from cascade.runtime.clock import VirtualLoop
@@ -28,6 +27,7 @@ from cascade.runtime.inbox import Inbox
 from cascade.runtime.lazily import lazily
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import Admissions, current_permit
+from cascade.runtime.middleware import Middlewares
 from cascade.runtime.options import DEFAULTS, RunSettings
 from cascade.runtime.run_waits import RunWaits
 from cascade.runtime.semantics.recording import together
@@ -91,6 +91,7 @@ class Run(RunWaits):
         early: The spare asyncio tasks of the event loop; None without an engine.
         elsewhere: Makes calls in other processes.
         middleware: The functions around each call, or None.
+        overrides: Other functions for tasks and nodes, in tests; None if there are none.
         short_cuts: Whether calls of plain values may be made together, without a ``Work``.
         pool_reports: The nodes on the threads of its pool, and those that wait; None without one.
     """
@@ -125,7 +126,13 @@ class Run(RunWaits):
         self.early = lent.early
         self.elsewhere = lent.elsewhere
         self.middleware = lent.middleware
-        self.short_cuts = not lent.elsewhere.everything and lent.middleware is None
+        self.overrides = lent.overrides
+        if self.overrides is not None:
+            # Each call is made by itself, and no made-up value gets into a cache.
+            own = () if lent.middleware is None else lent.middleware.functions
+            self.middleware = Middlewares((*self.overrides.middleware, *own))
+            self.cache = None
+        self.short_cuts = not lent.elsewhere.everything and self.middleware is None
         self._starter = current_run.get(None)
         self.pool_reports: PoolReports | None = None
         #: Finds the call that is being made in the calling thread, for ``cs.current``.
@@ -255,12 +262,7 @@ class Run(RunWaits):
         self.begin()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         await self.end(error)
 
     def admit_no_more(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
@@ -77,6 +78,11 @@ def run(
     handlers of its own: the first waits for plain functions, the second abandons them.
     ``run_async`` installs no handlers; those of ``asyncio.run`` apply.
 
+    In a cell of a notebook, whose event loop runs already, the run gets a thread and an event loop
+    of its own, and the cell waits for it. Objects that belong to the notebook's loop, such as a
+    session that an earlier cell has opened with ``await``, work with ``await cs.run_async(target)``
+    only.
+
     Args:
         target: See ``Engine.run``.
         params: Values for the target's ``Param`` nodes; other names are refused (M22).
@@ -84,7 +90,8 @@ def run(
     Raises:
         KeyboardInterrupt: Ctrl-C ended it.
         SystemExit: SIGTERM or SIGHUP ended it; with 128 plus the signal's number.
-        RunError: It was called inside a task, or while an event loop runs in this thread.
+        RunError: It was called inside a task, or inside a coroutine, whose event loop it would
+            block.
         ArgumentError: An option is unknown or has an impossible value.
         Exception: As ``Engine.run``.
     """
@@ -93,6 +100,7 @@ def run(
     from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
     from cascade.runtime.execution.interrupts import run_interruptibly
     from cascade.runtime.execution.placement import is_hidden
+    from cascade.runtime.notebook import is_in_cell
     from cascade.runtime.run import current_run
     from cascade.spec.errors import RunError
     from cascade.spec.remote_calls import serving
@@ -105,15 +113,20 @@ def run(
             "    wrong:  return cs.run(work(x))\n"
             "    right:  return work(x)"
         )
+    execute: Callable[[Coroutine[Any, Any, Any]], Any] = run_interruptibly
     if asyncio._get_running_loop() is not None:
-        raise RunError(
-            "cs.run() was called while an event loop is running, which it would block\n"
-            "    wrong:  value = cs.run(target)\n"
-            "    right:  value = await cs.run_async(target)"
-        )
+        if not is_in_cell(sys._getframe(1)):
+            raise RunError(
+                "cs.run() was called while an event loop is running, which it would block\n"
+                "    wrong:  value = cs.run(target)\n"
+                "    right:  value = await cs.run_async(target)"
+            )
+        from cascade.runtime.execution.beside import run_beside
+
+        execute = run_beside
     check_names("run", options, ScriptOptions.__optional_keys__)
     try:
-        return run_interruptibly(run_async(target, params, **options))
+        return execute(run_async(target, params, **options))
     except BaseException as error:
         leave_out_machinery(error)
         raise

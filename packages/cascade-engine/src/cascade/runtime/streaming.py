@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from types import TracebackType
 from typing import Any, Final, Generic, Literal, Self, TypeVar, Unpack, overload
 
 from cascade.runtime.emitting import Emitted, Sink, StreamItem, current_sink
+from cascade.runtime.engine_base import EngineBase
 from cascade.runtime.handle import RunHandle
 from cascade.runtime.options import RunOptions, RunSettings, takes
 from cascade.spec.callsite import users_frame
@@ -125,12 +125,7 @@ class RunStream(Generic[T]):
         self._started()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
@@ -139,18 +134,8 @@ class RunStream(Generic[T]):
                 self.handle.cancel()
 
 
-class StreamMethods:
-    """Inherited by Engine, which has the rest."""
-
-    _durable: Any
-
-    # Of Engine:
-
-    def _how(self, call: str, options: RunOptions) -> RunSettings:
-        raise NotImplementedError
-
-    def _start_stream(self, target: Any, params: Any, options: RunOptions) -> RunHandle[Any]:
-        raise NotImplementedError
+class StreamMethods(EngineBase):
+    """Inherited by Engine."""
 
     @overload
     def stream(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, overload
 
@@ -76,21 +78,20 @@ class VirtualTime:
             StalledError: A coroutine waits for an event that cannot happen.
             Exception: The error of ``work``.
         """
-        if asyncio._get_running_loop() is not None:
-            if asyncio.iscoroutine(work):
-                work.close()
-            raise RunError(
-                "VirtualTime.run() was called while an event loop is running, whose time is real\n"
-                "    wrong:  async def test_it(virtual_time): virtual_time.run(main())\n"
-                "    right:  def test_it(virtual_time): virtual_time.run(main())"
-            )
+        refuse_running_loop("VirtualTime.run()", work)
         is_target = not (asyncio.iscoroutine(work) or iscoroutinefunction(work))
         if options and not is_target:
             raise TypeError(f"options are for targets, not for coroutines: {', '.join(options)}")
+        with self.seeded():
+            return run_virtually(self._timed(work, is_target, options), start=self.now)
+
+    @contextmanager
+    def seeded(self) -> Iterator[None]:
+        """In a ``with`` block, the module ``random`` is that of the runs; afterwards as before."""
         outside = random.getstate()
         random.setstate(self._chance)
         try:
-            return run_virtually(self._timed(work, is_target, options), start=self.now)
+            yield
         finally:
             self._chance = random.getstate()
             random.setstate(outside)
@@ -106,3 +107,42 @@ class VirtualTime:
 
     def __repr__(self) -> str:
         return f"<virtual time {self.now:g} s, seed {self.seed}>"
+
+
+def in_virtual_time(test: Callable[..., Coroutine[Any, Any, R]]) -> Callable[..., R]:
+    """Make an ``async def`` test a plain one, whose coroutine runs in virtual time.
+
+    For pytest it takes the same fixtures; no plugin for coroutines is needed, and those that are
+    there leave it alone. Async fixtures run in the event loop of such a plugin, and do not fit. If
+    the test takes a ``virtual_time``, that is its clock.
+
+    >>> @in_virtual_time
+    ... async def test_an_hour():
+    ...     await asyncio.sleep(3600)
+    ...     return asyncio.get_running_loop().time()
+    >>> test_an_hour()
+    3600.0
+    """
+
+    @functools.wraps(test)
+    def in_time(*args: Any, **kwargs: Any) -> R:
+        given = [value for value in (*args, *kwargs.values()) if isinstance(value, VirtualTime)]
+        time = given[0] if given else VirtualTime()
+        result: R = time.run(test(*args, **kwargs))
+        return result
+
+    return in_time
+
+
+def refuse_running_loop(call: str, work: object) -> None:
+    """Raise an error if an event loop is running in this thread."""
+    if asyncio._get_running_loop() is None:
+        return
+    if asyncio.iscoroutine(work):
+        work.close()
+    name = "virtual_time" if call.startswith("VirtualTime") else "virtual_engine"
+    raise RunError(
+        f"{call} was called while an event loop is running, whose time is real\n"
+        f"    wrong:  async def test_it({name}): {name}.run(main())\n"
+        f"    right:  def test_it({name}): {name}.run(main())"
+    )

@@ -96,7 +96,7 @@ def _history(store: str | None, closing: ExitStack) -> History | None:
         return None
     from cascade.web.model.history import History
 
-    return History(closing.enter_context(opened(store)), codec())
+    return History(closing.enter_context(opened(store, create=True)), codec())
 
 
 def _cache(url: str | None, modules: Sequence[str]) -> CacheViews | None:

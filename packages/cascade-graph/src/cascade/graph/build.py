@@ -46,7 +46,7 @@ def build_graph(
         DefinitionError: ``target`` is not a lazy value.
     """
     lazies = in_order(target, routes=routes, known=known)
-    return _wire(lazies, _inputs_and_routes if routes else inputs_of, known, routes)
+    return _wire(lazies, inputs_and_routes if routes else inputs_of, known, routes)
 
 
 def in_order(
@@ -61,7 +61,7 @@ def in_order(
     """
     if not isinstance(target, LazyResult):
         raise DefinitionError(_not_lazy(target))
-    inputs = _inputs_and_routes if routes else inputs_of
+    inputs = inputs_and_routes if routes else inputs_of
     reached, ordered = _reach(target, inputs, known)
     lazies = sorted(reached, key=_NUMBER)
     if not ordered or (routes and lazies[-1] is not target):
@@ -80,7 +80,8 @@ def inputs_of(lazy: LazyResult[Any]) -> tuple[LazyResult[Any], ...]:
     return lazy._dependencies + more
 
 
-def _inputs_and_routes(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
+def inputs_and_routes(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
+    """The same, and what it may continue as, as far as that is known before a run."""
     if type(lazy) is LazyResult:  # the most common class, and one without choices
         return inputs_of(lazy)
     return (*inputs_of(lazy), *(other for _, other in lazy._choices))

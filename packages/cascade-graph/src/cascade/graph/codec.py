@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from gc import get_referents
 from json.encoder import encode_basestring
 from typing import Any, Final, Literal
@@ -116,6 +116,22 @@ class Codec:
         if self._key is None and not body.startswith(_SIGNED):
             return self.decode(body)
         return self.decode(self.unseal(body, purpose))
+
+    def loads_plain(self, bodies: Sequence[bytes]) -> list[Any] | None:
+        """Decode bodies that ``dumps`` returned, together, in a fraction of the time.
+
+        None if one of them is signed, damaged, or no plain JSON: then ``loads`` has to read each.
+        """
+        if self._key is not None:
+            return None
+        try:
+            text = (b"[%b]" % b",".join(bodies)).decode()
+            if '"$' in text:
+                return None
+            forms, end = _scan(text, 0)
+        except (ValueError, RecursionError, StopIteration):
+            return None
+        return forms if end == len(text) and len(forms) == len(bodies) else None
 
     def encode(self, value: Any) -> bytes:
         """A value as JSON, without a signature.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from cascade.spec.blueprint import Blueprint, Call, Literal, Operand, Register
 from cascade.spec.policies import ENGINES_CACHE
 from cascade.spec.wording import short, visible
 
 
-def disassemble(blueprint: Blueprint) -> str:
+def disassemble(blueprint: Blueprint, *, limit: int | None = None) -> str:
     """List the instructions of ``blueprint``, one per line, below its inputs.
+
+    Args:
+        blueprint: The blueprint.
+        limit: Most instructions that are listed; the rest is counted. None for all.
 
     >>> from cascade.graph.compiler import BlueprintBuilder
     >>> from cascade.spec.task import task
@@ -27,10 +33,13 @@ def disassemble(blueprint: Blueprint) -> str:
     count = blueprint.register_count
     lines = [f"blueprint {blueprint.name}: {count} register{'s' * (count != 1)}"]
     lines += _inputs(blueprint)
-    for place, call in enumerate(blueprint.instructions):
+    for place, call in enumerate(islice(blueprint.instructions, limit)):
         if place == blueprint.entry and blueprint.entry:
             lines.append("entry:")
         lines.append(f"  {place:4}  {_instruction(call)}")
+    left = 0 if limit is None else max(len(blueprint.instructions) - limit, 0)
+    if left:
+        lines.append(f"  … {left:,} more instruction{'s' * (left != 1)}")
     return "\n".join(map(visible, lines))
 
 

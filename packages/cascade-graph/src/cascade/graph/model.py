@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from cascade.graph.fed_arguments import fed_arguments
 from cascade.spec.callsite import CallSite
 from cascade.spec.containers import GATHER
 from cascade.spec.fallbacks import Catch
@@ -16,6 +17,7 @@ from cascade.spec.lazy_types import FallbackResult, LazyResult, MappedLazyResult
 from cascade.spec.operation import Operation
 from cascade.spec.params import Source
 from cascade.spec.routing import Router
+from cascade.spec.shown import notebook_view
 from cascade.spec.task import Task
 
 
@@ -123,11 +125,11 @@ class Edge:
     source: int
     target: int
     kind: EdgeKind
-    #: The key of a route, or when a fallback is used; empty for the other kinds.
+    #: The arguments that data feeds, the key of a route, or when a fallback is used; else empty.
     label: str = ""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Graph:
     """The work of a run, as arrays over node indices.
 
@@ -151,6 +153,13 @@ class Graph:
     def __len__(self) -> int:
         return len(self.lazies)
 
+    def __repr__(self) -> str:
+        return f"<graph of '{self.target.name}': {len(self)} node{'s' * (len(self) != 1)}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Its picture, for notebooks."""
+        return notebook_view(self)
+
     @property
     def target(self) -> LazyResult[Any]:
         """The lazy value that the graph was built for."""
@@ -167,13 +176,18 @@ class Graph:
         return [edge for i, lazy in enumerate(self.lazies) for edge in self._edges_into(i, lazy)]
 
     def _edges_into(self, target: int, lazy: LazyResult[Any]) -> list[Edge]:
+        fed = fed_arguments(lazy)
         kinds = (
-            (EdgeKind.DATA, dict.fromkeys(lazy._dependencies)),
             (EdgeKind.CONDITION, dict.fromkeys(lazy._conditions)),
             (EdgeKind.ORDER, dict.fromkeys(lazy._predecessors)),
             (EdgeKind.CONSTRAINT, dict.fromkeys(lazy._amounts.values())),
         )
         found = [
+            Edge(self.index[source], target, EdgeKind.DATA, fed.get(source, ""))
+            for source in dict.fromkeys(lazy._dependencies)
+            if source in self.index
+        ]
+        found += [
             Edge(self.index[source], target, kind)
             for kind, sources in kinds
             for source in sources

@@ -112,6 +112,8 @@ class StoredCallReader(ValueReader):
         self._versions = versions
         #: Reference → task, version and names of the parameters when calls of it were stored.
         self._stored: dict[Any, tuple[Task[..., Any], str | None, Sequence[str]]] = {}
+        #: References, with numbers of positional arguments that fit alone.
+        self._fitting: set[tuple[Any, int]] = set()
 
     def call(self, reference: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskCall:
         """The task of a call, and the arguments to call it with now.
@@ -126,10 +128,14 @@ class StoredCallReader(ValueReader):
             stored = self._stored[reference] = task, *known
         task, version, names = stored
         if version == task.version:
+            if not kwargs and (reference, len(args)) in self._fitting:
+                return task, args, kwargs
             try:
                 task.parameters.named(args, kwargs)
             except ArgumentError as error:
                 raise _changed(task, str(error)) from error
+            if not kwargs:
+                self._fitting.add((reference, len(args)))
             return task, args, kwargs
         if len(args) > len(names):
             raise _changed(task, "the arguments for *args have no names, and cannot be migrated")

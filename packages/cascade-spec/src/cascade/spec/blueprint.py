@@ -25,11 +25,12 @@ from cascade.spec.errors import ArgumentError, DefinitionError
 from cascade.spec.lazy_value import alike
 from cascade.spec.operation import Operation
 from cascade.spec.policies import PLAIN_CALLS, CallPolicies
+from cascade.spec.shown import notebook_view
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.spec.lazy_types import LazyResult
-    from cascade.spec.task import Task
+    from cascade.spec.task_class import Task
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -241,6 +242,10 @@ class Blueprint:
     def __post_init__(self) -> None:
         _freeze(self, "instructions", "input_args")
         _freeze_mappings(self, "input_kwargs", "input_defaults", "input_sources")
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The listing of its instructions, for notebooks."""
+        return notebook_view(self)
 
     def __hash__(self) -> int:
         """Of the structure, as the hash of a call is; O(size), every time.

@@ -26,7 +26,7 @@ from cascade.spec.protocols import CacheBackend
 from cascade.spec.wording import name_of, short
 
 if TYPE_CHECKING:
-    from cascade.spec.task import Task
+    from cascade.spec.task_class import Task
 
 
 @runtime_checkable

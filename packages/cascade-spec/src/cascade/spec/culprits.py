@@ -8,7 +8,7 @@ from types import FunctionType, MethodType
 from typing import Any, Final
 
 from cascade.spec.errors import SendError
-from cascade.spec.task import Task
+from cascade.spec.task_class import Task
 from cascade.spec.wire import goes_by_name, problem_of
 from cascade.spec.wording import error_text, short
 

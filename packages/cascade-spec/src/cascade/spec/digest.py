@@ -7,7 +7,7 @@ process, the hash seed, the version of Python or the machine.
 
 - ``1``, ``1.0`` and ``True`` differ, also inside of containers; so do ``0.0`` and ``-0.0``, and one
   moment in two time zones. ``nan`` is ``nan``.
-- The order of dicts and sets does not matter; that of an OrderedDict does.
+- The order of dicts counts, because a function may depend on it; that of sets does not.
 - A dataclass is known by its type and by the fields that its ``==`` compares.
 - Arrays of numpy, frames of pandas and polars, and models of pydantic are known by type and content
   (``cascade.spec.library_digests``).
@@ -252,30 +252,20 @@ def _unordered(tag: bytes) -> Write:
 
 
 def _mapping(tag: bytes) -> Write:
-    """For dicts: the order of items does not count."""
-    sized = tag + b" by key%d;"
+    """For dicts: a function may depend on the order of items, so it counts."""
+    sized = tag + b"%d;"
 
     def write(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
-        kinds = set(map(type, value))
-        if len(kinds) == 1 and kinds <= SORTABLE:
-            writer.parts.append(sized % len(value))
-            inner = within(value, outer)
-            (kind,) = kinds
-            encode_key, parts = ATOMS[kind], writer.parts
-            for key in sorted(value):
-                item = value[key]
-                encode = ATOMS.get(type(item))
-                if encode is not None:
-                    parts.append(encode_key(key) + encode(item))
-                else:
-                    parts.append(encode_key(key))
-                    writer.write(item, inner)
-            return
-        items: list[Hashable] = []
+        parts = writer.parts
+        parts.append(sized % len(value))
         inner = within(value, outer)
-        for name, item in value.items():
-            items.append(writer.apart((name, item), inner))
-        _in_any_order(writer, tag, items)
+        for key, item in value.items():
+            for part in (key, item):
+                encode = ATOMS.get(type(part))
+                if encode is not None:
+                    parts.append(encode(part))
+                else:
+                    writer.write(part, inner)
 
     return write
 
@@ -286,16 +276,6 @@ def _in_any_order(writer: Digester, tag: bytes, members: list[Hashable]) -> None
         writer.parts += sorted(members)  # type: ignore[arg-type]  # all are bytes
     else:
         writer.put_object(frozenset(members))
-
-
-def _ordered_dict(
-    writer: Digester, value: OrderedDict[Any, Any], outer: tuple[object, ...]
-) -> None:
-    writer.parts.append(b"ordered%d;" % len(value))
-    inner = within(value, outer)
-    for key, item in value.items():
-        writer.write(key, inner)
-        writer.write(item, inner)
 
 
 def _namedtuple(writer: Digester, value: Any, outer: tuple[object, ...]) -> None:
@@ -340,7 +320,7 @@ _WRITERS: dict[type, Write] = {
     defaultdict: _mapping(b"defaultdict"),
     Counter: _mapping(b"Counter"),
     MappingProxyType: _mapping(b"proxy"),
-    OrderedDict: _ordered_dict,
+    OrderedDict: _mapping(b"ordered"),
     range: parted(b"range", lambda value: (value.start, value.stop, value.step)),
     slice: parted(b"slice", lambda value: (value.start, value.stop, value.step)),
     type: write_class,

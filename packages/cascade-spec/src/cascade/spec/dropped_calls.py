@@ -22,28 +22,25 @@ from cascade.spec.blueprint import TailCall
 from cascade.spec.callables import function_of
 from cascade.spec.callsite import CallSite
 from cascade.spec.checkpoints import checkpoint
+from cascade.spec.code_names import (
+    ATTRIBUTES,
+    UNKNOWN,
+    VARIABLES,
+    first_of,
+    is_tail,
+    names_of,
+    path_to,
+    steps_of,
+    value_at,
+)
 from cascade.spec.errors import ArgumentError, DefinitionError
 from cascade.spec.operation import Operation
 
-#: Instructions without a meaning for the search.
-_SKIPPED = frozenset(
-    {"CACHE", "PRECALL", "EXTENDED_ARG", "NOP", "NOT_TAKEN", "PUSH_NULL", "KW_NAMES"}
-)
-_ATTRIBUTES = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
-_VARIABLES = frozenset({"LOAD_GLOBAL", "LOAD_DEREF", "LOAD_NAME", "LOAD_CLASSDEREF", "LOAD_FAST"})
 _JUMPS = frozenset({"JUMP_FORWARD", "JUMP_BACKWARD_NO_INTERRUPT"})
-#: Instructions of Python 3.13 and later that stand for two, and these.
-_PAIRS = {
-    "LOAD_FAST_BORROW_LOAD_FAST_BORROW": ("LOAD_FAST_BORROW", "LOAD_FAST_BORROW"),
-    "LOAD_FAST_LOAD_FAST": ("LOAD_FAST", "LOAD_FAST"),
-    "STORE_FAST_LOAD_FAST": ("STORE_FAST", "LOAD_FAST"),
-    "STORE_FAST_STORE_FAST": ("STORE_FAST", "STORE_FAST"),
-}
 #: Functions that may read any local variable.
 _READ_ALL = frozenset({"eval", "exec", "locals", "vars"})
 #: The names of what makes tail calls.
 _MAKERS = ("tail", "TailCall", "checkpoint")
-_UNKNOWN = object()
 
 
 class Dropped(NamedTuple):
@@ -91,8 +88,8 @@ def refuse_dropped_calls(task: Any) -> None:
     names: dict[str, Any] | None = None
     for call in _dropped_in(code):
         if names is None:
-            names = {**_names_of(function), **_first_of(function, task.owner)}
-        found = _value(call.path, names)
+            names = {**names_of(function), **first_of(function, task.owner)}
+        found = value_at(call.path, names)
         if type(found) is MethodType and found.__name__ == "map":
             found = found.__self__
         if issubclass(type(found), Operation):
@@ -141,15 +138,15 @@ def refuse_dropped(task: Any, dropped: Sequence[Dropped]) -> tuple[Dropped, ...]
         DefinitionError: A task's tail call is dropped.
     """
     function = function_of(task.func)
-    names = _names_of(function)
+    names = names_of(function)
     names.setdefault(function.__name__, task)  # not bound while it is declared
-    names.update(_first_of(function, task.owner))
+    names.update(first_of(function, task.owner))
     unknown = []
     for call in dropped:
-        target = _value(call.path, names)
-        if target is _UNKNOWN:
+        target = value_at(call.path, names)
+        if target is UNKNOWN:
             unknown.append(call)
-        elif target is TailCall or target is checkpoint or _is_tail(target):
+        elif target is TailCall or target is checkpoint or is_tail(target):
             place = CallSite(function.__code__.co_filename, call.line)
             written = f"{'.'.join(call.path)}(…)"
             raise DefinitionError(
@@ -190,13 +187,13 @@ def _place_of_return(task: Any, result: Any) -> CallSite | None:
     code = getattr(function, "__code__", None)
     if type(code) is not CodeType:
         return None
-    names, steps = _names_of(function), _steps(code)
-    names.update(_first_of(function, task.owner))
+    names, steps = names_of(function), steps_of(code)
+    names.update(first_of(function, task.owner))
     for at, step in enumerate(steps):
         if step.opname == "RETURN_VALUE" and at:
-            path = _path_to(steps, at - 1)
-            found = _value(path, names) if path else _UNKNOWN
-            if found is not _UNKNOWN and _same(found, result):
+            path = path_to(steps, at - 1)
+            found = value_at(path, names) if path else UNKNOWN
+            if found is not UNKNOWN and _same(found, result):
                 line = _line(steps[at - 1])
                 return None if line is None else CallSite(code.co_filename, line)
     return None
@@ -209,29 +206,10 @@ def _same(found: Any, result: Any) -> bool:
     return getattr(found, "task", found) is getattr(result, "task", result)
 
 
-def _is_tail(found: Any) -> bool:
-    return (
-        type(found) is MethodType
-        and found.__name__ == "tail"
-        and issubclass(type(found.__self__), Operation)
-    )
-
-
-def _steps(code: CodeType) -> list[dis.Instruction]:
-    steps: list[dis.Instruction] = []
-    for step in dis.get_instructions(code):
-        if step.opname in _PAIRS:
-            names = zip(_PAIRS[step.opname], step.argval, strict=True)
-            steps += [step._replace(opname=opname, argval=name) for opname, name in names]
-        elif step.opname not in _SKIPPED:
-            steps.append(step)
-    return steps
-
-
 @lru_cache(maxsize=1024)  # a function inside a function is made often, with the same code
 def _dropped_in(code: CodeType) -> tuple[Dropped, ...]:
     """The calls whose results are dropped, by names."""
-    steps = _steps(code)
+    steps = steps_of(code)
     if not _READ_ALL.isdisjoint(code.co_names):
         return tuple(_dropped(steps, frozenset()))
     written = {step.argval for step in steps if step.opname == "STORE_FAST"}
@@ -245,7 +223,7 @@ def _dropped(steps: Sequence[dis.Instruction], unread: Set[str]) -> Iterator[Dro
     loaded: dict[Any, int] = {}
     for at, step in enumerate(steps):
         start = _start(step)
-        if step.opname in _ATTRIBUTES or step.opname in _VARIABLES:
+        if step.opname in ATTRIBUTES or step.opname in VARIABLES:
             loaded[start] = at
         elif step.opname.startswith("CALL") and start in loaded:
             user = _user_of(steps, at)
@@ -254,7 +232,7 @@ def _dropped(steps: Sequence[dis.Instruction], unread: Set[str]) -> Iterator[Dro
             variable = user.argval if user.opname == "STORE_FAST" else None
             if user.opname != "POP_TOP" and variable not in unread:
                 continue
-            path, line = _path_to(steps, loaded[start]), _line(step)
+            path, line = path_to(steps, loaded[start]), _line(step)
             if path and line is not None:
                 yield Dropped(path, line, variable)
 
@@ -268,17 +246,6 @@ def _user_of(steps: Sequence[dis.Instruction], at: int) -> dis.Instruction | Non
     return steps[at] if at < len(steps) else None
 
 
-def _path_to(steps: Sequence[dis.Instruction], at: int) -> tuple[str, ...]:
-    """The names in the expression that ends at index ``at``; empty for other expressions."""
-    names: list[str] = []
-    while at >= 0 and steps[at].opname in _ATTRIBUTES:
-        names.insert(0, steps[at].argval)
-        at -= 1
-    if at < 0 or steps[at].opname not in _VARIABLES:
-        return ()
-    return (steps[at].argval, *names)
-
-
 def _start(step: dis.Instruction) -> Any:
     """The place where the instruction's expression begins; unique if that is unknown."""
     where = step.positions
@@ -289,35 +256,3 @@ def _start(step: dis.Instruction) -> Any:
 
 def _line(step: dis.Instruction) -> int | None:
     return None if step.positions is None else step.positions.lineno
-
-
-def _names_of(function: Any) -> dict[str, Any]:
-    """The values of the names that a function's code may use, as far as they are set."""
-    code = function.__code__
-    names: dict[str, Any] = dict(getattr(function, "__globals__", {}))
-    for name in code.co_varnames:
-        names.pop(name, None)
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
-        try:
-            names[name] = cell.cell_contents
-        except ValueError:
-            names.pop(name, None)
-    return names
-
-
-def _first_of(function: Any, owner: type | None) -> dict[str, Any]:
-    """The first parameter of a method, with its class in place of the object."""
-    code = function.__code__
-    return {} if owner is None or not code.co_argcount else {code.co_varnames[0]: owner}
-
-
-def _value(path: Sequence[str], names: Mapping[str, Any]) -> Any:
-    """The object at ``path``; only attributes of modules, classes and tasks are looked up."""
-    found = names.get(path[0], _UNKNOWN)
-    for name in path[1:]:
-        if found is _UNKNOWN:
-            return _UNKNOWN
-        if not isinstance(found, (type, Operation)) and type(found).__name__ != "module":
-            return None  # looking up an attribute of another object might run a user's code
-        found = getattr(found, name, _UNKNOWN)
-    return found

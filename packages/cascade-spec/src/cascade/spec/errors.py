@@ -11,6 +11,7 @@ Each class also derives from the builtin that people already catch (ruling M18):
     ├── planning and compiling
     │   ├── CycleError (ValueError)              nodes wait for each other; ``.cycle`` names them
     │   ├── BlueprintError (ValueError)          a blueprint that cannot run; ``.instruction``
+    │   ├── DrawingError (RuntimeError)          Graphviz is missing or has failed
     │   └── SerializationError (TypeError)       a graph that cannot be written or read as JSON
     │       ├── TaskNotImportedError (ImportError) it names a module that may not be imported
     │       └── NotStorableError (TypeError)     a value has no stored form; ``.place``
@@ -120,6 +121,10 @@ class BlueprintError(CascadeError, ValueError):
 
 class SerializationError(CascadeError, TypeError):
     """A graph holds something that has no JSON form, or the JSON is not a graph."""
+
+
+class DrawingError(CascadeError, RuntimeError):
+    """Graphviz, which makes pictures as SVG, is missing or has failed."""
 
 
 class TaskNotImportedError(SerializationError, ImportError):

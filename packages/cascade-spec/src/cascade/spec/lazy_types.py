@@ -53,7 +53,7 @@ from cascade.spec.policy_methods import PolicyMethods
 from cascade.spec.unpacking import unpack
 
 if TYPE_CHECKING:
-    from cascade.spec.task import Task
+    from cascade.spec.task_class import Task
 
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")

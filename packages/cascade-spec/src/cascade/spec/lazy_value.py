@@ -23,6 +23,7 @@ from cascade.spec.callsite import CallSite, line_of
 from cascade.spec.errors import LazyUseError
 from cascade.spec.operation import Operation
 from cascade.spec.policies import Policies
+from cascade.spec.shown import notebook_view
 
 #: What a run looks at before the call of a node: its literals, which are unwrapped; its resources;
 #: the capacities that it takes; that its value comes from the surroundings of the run; and that it
@@ -124,6 +125,10 @@ class LazyValue:
 
     def __repr__(self) -> str:
         return f"<lazy {self.name} at {self.callsite}>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The picture of its graph, for notebooks. Nothing is run."""
+        return notebook_view(self)
 
 
 def number_of(lazy: LazyValue | None) -> int:

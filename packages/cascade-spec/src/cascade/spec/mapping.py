@@ -38,7 +38,7 @@ from cascade.spec.windowing import Taker, Windowing
 from cascade.spec.wording import name_of, short
 
 if TYPE_CHECKING:
-    from cascade.spec.task import Task
+    from cascade.spec.task_class import Task
 
 _END: Final = object()
 

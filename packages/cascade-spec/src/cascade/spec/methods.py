@@ -22,7 +22,7 @@ from cascade.spec.operation import Operation
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.spec.task import Task
+    from cascade.spec.task_class import Task
 
 P = ParamSpec("P")
 R = TypeVar("R")

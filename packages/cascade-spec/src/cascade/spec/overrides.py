@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, overload
 
 from cascade.spec.errors import DefinitionError
@@ -99,12 +98,7 @@ class ResourceOverride:
     def __enter__(self) -> None:
         self._entries.append(_in_force.add(self._name, self._override))
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         _in_force.remove(self._entries.pop())
 
 

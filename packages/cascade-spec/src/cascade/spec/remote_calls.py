@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from cascade.spec.operation import Operation
 from cascade.spec.sent_resources import PackedResource, refusal
-from cascade.spec.task import Task
+from cascade.spec.task_class import Task
 
 if TYPE_CHECKING:
     from cascade.spec.wire import Packed

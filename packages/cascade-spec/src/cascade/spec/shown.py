@@ -1,9 +1,12 @@
-"""Shown: a base class whose ``str`` is shown by terminals, rich and notebooks."""
+"""How terminals, rich and notebooks show objects of Cascade."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
+
+#: The module of cascade-graph that knows how notebooks show the objects of this layer.
+_VIEWS: Final = "cascade.graph.notebooks"
 
 
 class Shown:
@@ -19,9 +22,11 @@ class Shown:
         printer.text(str(self))
 
     def _repr_html_(self) -> str | None:
-        from html import escape  # only notebooks need it
+        return preformatted(str(self))
 
-        return f"<pre>{escape(str(self))}</pre>"
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        html = self._repr_html_()
+        return {"text/plain": str(self), **({} if html is None else {"text/html": html})}
 
     def __rich__(self) -> _Plain:
         return _Plain(str(self))
@@ -37,3 +42,28 @@ class _Plain:
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         yield console.render_str(self._text, emoji=False, markup=False, highlight=False)
+
+
+def preformatted(text: str) -> str:
+    """``text`` as HTML that shows it as it is."""
+    from html import escape  # only notebooks need it
+
+    return f"<pre>{escape(text)}</pre>"
+
+
+def notebook_view(value: Any) -> dict[str, str]:
+    """What a notebook shows of ``value``, by the type of the text: a picture or a listing.
+
+    cascade-graph makes it. It is above this layer, so it is looked up by its name; where it is not
+    installed, the ``repr`` is all there is.
+    """
+    from importlib import import_module
+
+    try:
+        views: Any = import_module(_VIEWS)
+    except ModuleNotFoundError as error:
+        if error.name is None or not _VIEWS.startswith(error.name):
+            raise
+        return {"text/plain": repr(value)}
+    view: dict[str, str] = views.view_of(value)
+    return view

@@ -16,7 +16,7 @@ from cascade.spec.errors import ArgumentError, RunError
 from cascade.spec.fallbacks import NOT_GIVEN
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import LazyValue
-from cascade.spec.task import Task
+from cascade.spec.task_class import Task
 from cascade.spec.wording import short
 
 T = TypeVar("T")

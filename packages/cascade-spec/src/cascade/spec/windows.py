@@ -22,7 +22,7 @@ from cascade.spec.windowing import Windowing
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
-    from cascade.spec.task import Task
+    from cascade.spec.task_class import Task
 
 #: The window of a map that has a fold and no window of its own.
 DEFAULT_WINDOW: Final = 64

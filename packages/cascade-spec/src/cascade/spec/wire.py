@@ -34,7 +34,7 @@ from cascade.spec.methods import BoundTask
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
 from cascade.spec.resource import ResourceDefinition
-from cascade.spec.task import Task
+from cascade.spec.task_class import Task
 from cascade.spec.traces import code_at
 from cascade.spec.wording import short
 

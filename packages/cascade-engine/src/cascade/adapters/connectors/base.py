@@ -6,7 +6,6 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 from cascade.adapters.connectors.outbox import Message, Outbox
@@ -80,12 +79,7 @@ class ConnectorBase(ABC):
         await self.connect()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self.disconnect()
 
     def _tell(self, state: ConnectionState) -> None:

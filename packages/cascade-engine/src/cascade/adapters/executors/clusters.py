@@ -14,7 +14,6 @@ import pickle
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from types import TracebackType
 from typing import Any, Final, Self
 
 from cascade.adapters.executors.cluster_worker import End
@@ -206,12 +205,7 @@ class ClusterExecutor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.shutdown()
 
     # -- turns --------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from multiprocessing import util
-from types import TracebackType
 from typing import Any, Final, Literal, Self, TypeAlias
 
 from cascade.adapters.executors.process_slots import Pool
@@ -121,12 +120,7 @@ class ProcessExecutor:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.shutdown()
 
     def __repr__(self) -> str:

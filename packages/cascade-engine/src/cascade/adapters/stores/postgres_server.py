@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from random import random
+from time import sleep
 from typing import Any, Final, TypeAlias, TypeVar
 
 import psycopg
@@ -29,6 +31,8 @@ _FAULTS: Final = {"53", "58"}
 _CONNECTS_WITHIN: Final = 10
 #: How often a transaction is tried that PostgreSQL breaks off in favour of another one.
 _ATTEMPTS: Final = 4
+#: Seconds to pause at most before the second attempt; twice and three times as long before others.
+_PAUSE: Final = 0.02
 
 
 class PostgresServer:
@@ -83,6 +87,8 @@ class PostgresServer:
                 )
                 if not overtaken or attempt == _ATTEMPTS:
                     raise
+            # The other transaction has to wake up before this one takes the same rows again.
+            sleep(random() * _PAUSE * attempt)
         raise AssertionError  # pragma: no cover
 
     def close(self) -> None:

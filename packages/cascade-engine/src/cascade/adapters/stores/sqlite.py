@@ -271,7 +271,7 @@ class SQLiteStore:
     def limits(self) -> SQLiteLimits:
         """Where the processes of this machine keep limits that they share: a file beside this."""
         self._check_open()
-        return SQLiteLimits(self._file.path, self._file.timeout)
+        return SQLiteLimits(self._file.place, self._file.timeout)
 
     def close(self) -> None:
         with self._lock:

@@ -9,7 +9,6 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable
-from types import TracebackType
 from typing import Self, Unpack
 
 from cascade.adapters.connectors.local import LocalConnector
@@ -168,12 +167,7 @@ class ControlPlane:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_error: object) -> None:
         await self._close()
 
     async def _close(self) -> None:

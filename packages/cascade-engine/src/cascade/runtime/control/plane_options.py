@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from cascade.adapters.connectors.topics import check_topic
 from cascade.runtime.control.status import MOST_EVERY, MOST_OF_A_NAME
-from cascade.runtime.control.telemetry import GROUPS
+from cascade.runtime.control.telemetry import USUAL
 from cascade.spec.checks import check_seconds
 from cascade.spec.errors import ArgumentError
 from cascade.spec.wording import short
@@ -40,7 +40,9 @@ class PlaneSettings:
             the host and the process id, with a number from the second engine of a process on.
         prefix: The first levels of all topics.
         every: Seconds between two heartbeats.
-        telemetry: Groups of events to publish; see ``cascade.runtime.control.telemetry``.
+        telemetry: Groups of events to publish: of ``"run"``, ``"task"``, ``"resource"``,
+            ``"steps"``, ``"constraint"`` and ``"control"``. By default all but ``"task"``, whose
+            event for each call makes trivial calls three times as expensive.
         patience: Seconds to wait at the start for the broker, and for its retained rules.
         redact: Returns each text to publish (names of tasks and targets, errors, reasons) in a form
             for others, for example without passwords. If it raises, the text is withheld. Names of
@@ -50,7 +52,7 @@ class PlaneSettings:
     name: str | None = None
     prefix: str = "cascade"
     every: float = 1.0
-    telemetry: Iterable[str] = tuple(GROUPS)
+    telemetry: Iterable[str] = USUAL
     patience: float = 2.0
     redact: Callable[[str], str] | None = None
 

@@ -34,6 +34,9 @@ GROUPS: Final[dict[str, tuple[type[Event], ...]]] = {
     "constraint": (events.ConstraintEvent,),
     "control": (events.ControlEvent,),
 }
+#: The groups that are published by default. An event for each call, as those of ``task`` are, costs
+#: several times as much as a trivial call.
+USUAL: Final = tuple(group for group in GROUPS if group != "task")
 #: Most published events of a group per second.
 MOST_PER_SECOND = 500
 

@@ -16,7 +16,9 @@ from time import monotonic
 from typing import Any, Final, Protocol, TypeVar
 
 from cascade.adapters.processes import dead_among, own_name
+from cascade.runtime.durable.desk import now
 from cascade.runtime.durable.tenure import Tenure
+from cascade.runtime.durable.writer import Writer
 from cascade.spec.errors import RunConflictError, StoreError
 from cascade.spec.run_rows import Commit, Created, Lease, NewRun, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
@@ -54,16 +56,20 @@ class Claims:
     Args:
         store: Has the runs.
         call: Calls its methods.
+        writer: Writes for the runs.
         seconds: For how long a lease holds.
     """
 
-    def __init__(self, store: RunStore, call: Call, seconds: float) -> None:
+    def __init__(self, store: RunStore, call: Call, writer: Writer, seconds: float) -> None:
         self._store = store
         self._call = call
+        self._writer = writer
         self._seconds = seconds
         self._number = next(_numbers)
         #: Id → a run that this engine has let go of, but could not tell the store.
         self._untold: dict[str, RunRecord] = {}
+        #: Id → the time just before the claim of a run that is not ``owned`` yet.
+        self._since: dict[str, float] = {}
         #: Runs to create: those that wait for the store's thread are created together.
         self._wanted: deque[_Wanted] = deque()
 
@@ -123,9 +129,12 @@ class Claims:
 
     def _create_all(self, batch: Collection[_Wanted]) -> None:
         if batch:
+            began = now()
             made = self._store.create([wanted.new for wanted in batch], lease=self.lease)
             for wanted, created in zip(batch, made, strict=True):
                 wanted.created = created
+                if created.claimed:
+                    self._since[created.run.run_id] = began
 
     async def by_id(self, run_id: str) -> RunRecord:
         """The run with an id, claimed unless it has succeeded.
@@ -156,8 +165,9 @@ class Claims:
         """
 
         def call() -> Sequence[RunRecord]:
-            runs, owner = claim(), self._owner
+            began, runs, owner = now(), claim(), self._owner
             for run in runs:
+                self._since.setdefault(run.run_id, began)
                 _ended.pop((owner, run.run_id), None)
                 self._untold.pop(run.run_id, None)
             return runs
@@ -168,6 +178,7 @@ class Claims:
         except asyncio.CancelledError:
             with suppress(Exception):  # it has claimed nothing
                 for run in await claiming:
+                    self._since.pop(run.run_id, None)
                     await self._let_go(run, 0.0)
             raise
 
@@ -178,15 +189,17 @@ class Claims:
         If the block ends otherwise than by the end of the tenure, this lets go of the run: after a
         pause, as it would probably end so again.
         """
-        tenure = Tenure(run.run_id)
+        tenure = Tenure(run, self._since.pop(run.run_id), self._writer)
         try:
             yield tenure
         except (Exception, asyncio.CancelledError) as error:
+            tenure.close()
             if not tenure.is_over and tenure.lost is None:  # else the store cannot be used now
                 pause = 0.0 if isinstance(error, asyncio.CancelledError) else self._pause(run)
                 await self._let_go(run, pause)
             raise
         finally:
+            tenure.close()
             if not tenure.is_over:
                 self._note_ended(run)
 

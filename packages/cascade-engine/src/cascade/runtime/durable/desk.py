@@ -59,24 +59,25 @@ class Desk:
     Attributes:
         number: The run's number in the store.
         epoch: As it was claimed.
-        chunk: The number of the chunk that ``outcome`` adds to.
+        chunk: The number of the chunk that ``outcome`` adds to; 1 until it is set.
         deferred: Whether everything waits for the last commit, or one that something waits for.
         progress: Number of steps that the run has made (M20), written with the next commit.
+        renewed: The time (``now``) before the claim, or before the last commit.
     """
 
     def __init__(
-        self, writer: Collector, number: int, epoch: int, chunk: int, listener: Listener
+        self, writer: Collector, number: int, epoch: int, since: float, listener: Listener
     ) -> None:
         self.number = number
         self.epoch = epoch
-        self.chunk = chunk
+        self.chunk = 1
         self.listener = listener
         self.deferred = False
         self.progress = 0
         self._told = 0
         #: Whether a commit is under way.
         self.in_flight = False
-        self.renewed = now()
+        self.renewed = since
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._lock = threading.RLock()

@@ -14,7 +14,7 @@ it continues as the call of a task.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 from time import monotonic
@@ -171,14 +171,14 @@ class Journal:
         """Whether a node has its outcome from an earlier process."""
         return self.outcomes.has(lazy)
 
-    def outcome(self, lazy: LazyResult[Any]) -> Any:
-        """The outcome of such a node.
+    def outcomes_of(self, lazies: Sequence[LazyResult[Any]]) -> Iterator[Any]:
+        """The outcomes of such nodes.
 
         Raises:
-            SerializationError: It cannot be read in this process.
+            SerializationError: One cannot be read in this process. Raised when it is its turn.
         """
         try:
-            return self.outcomes.of(lazy)
+            yield from self.outcomes.of_all(lazies)
         except TaskNotImportedError as error:
             self.not_imported = error
             raise

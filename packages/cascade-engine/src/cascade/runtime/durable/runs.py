@@ -19,7 +19,6 @@ from cascade.runtime.durable.code import (
     tell_of_recomputing,
     warn_of_changed,
 )
-from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.mail import Mail
 from cascade.runtime.durable.programs import Program
@@ -79,8 +78,7 @@ class DurableRuns:
         self._durability = durability
         self._on_code_change = on_code_change
         self._owns = owns
-        self.claims = Claims(store, self.call, seconds)
-        self._writer = Writer(store, codec, seconds)
+        self.claims = Claims(store, self.call, Writer(store, codec, seconds), seconds)
         #: Ids of runs that their handles have cancelled for good.
         self._cancelled: set[str] = set()
         self._threads: ThreadPoolExecutor | None = None
@@ -115,9 +113,10 @@ class DurableRuns:
         """
         if loaded is None:
             loaded = await self.call(self.store.load, run.number)
-        desk = self._desk(run, loaded, tenure)
+        desk = tenure.desk
+        desk.chunk = max((chunk.number for chunk in loaded.chunks), default=0) + 1
+        desk.deferred = self._durability == "exit"
         try:
-            desk.deferred = self._durability == "exit"
             journal = Journal(
                 run.run_id,
                 self.codec,
@@ -136,33 +135,39 @@ class DurableRuns:
                 loaded, changes = without_changed(self.codec, loaded, program, desk)
                 journal.code_changes, journal.has_code = changes, bool(changes)
             journal.load(loaded)
-            await self._compare_code(tenure, desk, journal, program, loaded)
-            return await self._lived(tenure, desk, journal, partial(begin, program, journal))
+            await self._compare_code(tenure, journal, program, loaded)
+            return await self._lived(tenure, journal, partial(begin, program, journal))
         finally:
             tenure.end()
-            self._writer.close(desk)
             self._cancelled.discard(run.run_id)
 
     def cancel(self, run_id: str) -> None:
         """Let a run whose work is cancelled next end as cancelled, and not as interrupted."""
         self._cancelled.add(run_id)
 
-    async def release(self, run: RunRecord, change: Change, tenure: Tenure | None = None) -> None:
-        """Leave a run that was just claimed, without executing it.
+    async def release(self, change: Change, tenure: Tenure) -> None:
+        """Leave a run: commit its end here, with all that is not committed yet.
 
-        Args:
-            tenure: That of the run, if there is one.
+        A first cancel does not end the wait for the commit, a second one does.
 
         Raises:
-            LeaseLostError: Another process has taken it over meanwhile.
-            StoreError: The store cannot be used.
+            LeaseLostError: Another process has taken it over.
+            StoreError: The store cannot be used; the run stays unfinished.
         """
-        tenure = tenure or Tenure(run.run_id)
-        desk = self._writer.open(run.number, run.epoch, 1, tenure)
+        left: Future[None] = Future()
+        tenure.left = left
+        if tenure.lost is not None:  # the writer serves this run no more
+            raise tenure.lost
+        tenure.desk.leave(change, tenure.leave)
+        ended = asyncio.wrap_future(left)  # before the clock may go on
+        hold_until(left, asyncio.get_running_loop(), "the commit of a run's end")
         try:
-            await self._leave(tenure, desk, change)
-        finally:
-            self._writer.close(desk)
+            await asyncio.shield(ended)
+        except asyncio.CancelledError:
+            await asyncio.wait([ended])
+            if not ended.cancelled():
+                ended.exception()  # is retrieved; the cancel is raised
+            raise
 
     async def result(self, run: RunRecord) -> Any:
         """The value of a run that has succeeded.
@@ -175,7 +180,7 @@ class DurableRuns:
         return value_of(self.codec, run, loaded.result)
 
     async def _compare_code(
-        self, tenure: Tenure, desk: Desk, journal: Journal, program: Program, loaded: Loaded
+        self, tenure: Tenure, journal: Journal, program: Program, loaded: Loaded
     ) -> None:
         """Look for new code in a run that is resumed (D9).
 
@@ -192,7 +197,7 @@ class DurableRuns:
         if not journal.code_changes:
             return
         if self._on_code_change == "refuse":
-            await self._leave(tenure, desk, Change(RunStatus.ENQUEUED))
+            await self.release(Change(RunStatus.ENQUEUED), tenure)
             refuse_changed(loaded.run.run_id, journal.code_changes)
         warn_of_changed(loaded.run.run_id, journal.code_changes)
 
@@ -214,7 +219,7 @@ class DurableRuns:
             "worker takes it any more; run it again by its id to try once more",
             run.run_id,
         )
-        await self.release(run, Change(RunStatus.DEAD, self.codec.dumps(error)), tenure)
+        await self.release(Change(RunStatus.DEAD, self.codec.dumps(error)), tenure)
         raise error
 
     async def call(self, method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -262,14 +267,9 @@ class DurableRuns:
 
     # -- a run under way --------------------------------------------------------------------------
 
-    def _desk(self, run: RunRecord, loaded: Loaded, tenure: Tenure) -> Desk:
-        chunk = max((chunk.number for chunk in loaded.chunks), default=0) + 1
-        return self._writer.open(run.number, run.epoch, chunk, tenure)
-
     async def _lived(
         self,
         tenure: Tenure,
-        desk: Desk,
         journal: Journal,
         begin: Callable[[], Awaitable[Any]],
     ) -> Any:
@@ -281,22 +281,22 @@ class DurableRuns:
             if tenure.run_id in self._cancelled:
                 change = Change(RunStatus.CANCELLED, self.codec.dumps(tenure.cancel()))
             with suppress(StoreError, LeaseLostError):  # it has an owner that goes on, or will
-                await self._leave(tenure, desk, change)
+                await self.release(change, tenure)
             raise
         except Suspended as wait:
             change = Change(RunStatus.SUSPENDED, due=wait.due, inbox=wait.inbox)
-            await self._leave(tenure, desk, change)
+            await self.release(change, tenure)
             raise
         except Exception as error:
             if error is not tenure.lost:
-                await self._leave(tenure, desk, self._end_of(tenure, journal, error))
+                await self.release(self._end_of(tenure, journal, error), tenure)
             raise
         try:
             body = self.codec.dumps(value)
         except NotStorableError:
             body = b""
         journal.succeed()
-        await self._leave(tenure, desk, Change(RunStatus.SUCCEEDED, body))
+        await self.release(Change(RunStatus.SUCCEEDED, body), tenure)
         return value
 
     def _end_of(self, tenure: Tenure, journal: Journal, error: Exception) -> Change:
@@ -305,30 +305,6 @@ class DurableRuns:
             return Change(RunStatus.ENQUEUED)
         status = RunStatus.CANCELLED if error is tenure.cancelled else RunStatus.FAILED
         return Change(status, self.codec.dumps(error))
-
-    async def _leave(self, tenure: Tenure, desk: Desk, change: Change) -> None:
-        """Commit the end of a run, with all that is not committed yet.
-
-        A first cancel does not end the wait for the commit, a second one does.
-
-        Raises:
-            LeaseLostError: Another process has taken it over.
-            StoreError: The store cannot be used; the run stays unfinished.
-        """
-        left: Future[None] = Future()
-        tenure.left = left
-        if tenure.lost is not None:  # the writer serves this run no more
-            raise tenure.lost
-        desk.leave(change, tenure.leave)
-        ended = asyncio.wrap_future(left)  # before the clock may go on
-        hold_until(left, asyncio.get_running_loop(), "the commit of a run's end")
-        try:
-            await asyncio.shield(ended)
-        except asyncio.CancelledError:
-            await asyncio.wait([ended])
-            if not ended.cancelled():
-                ended.exception()  # is retrieved; the cancel is raised
-            raise
 
     def _mail(self) -> Mail:
         """Looks for signals in this event loop."""

@@ -210,7 +210,7 @@ class Worker:
         try:
             return read_program(self._runs.codec, loaded)
         except SerializationError as error:
-            await self._runs.release(run, Change(RunStatus.ENQUEUED), tenure)
+            await self._runs.release(Change(RunStatus.ENQUEUED), tenure)
             self._leave_to_others(run, error)
             return None
 
@@ -266,4 +266,5 @@ class Worker:
                     work.cancel()
         for run in list(self._fresh.values()):
             with suppress(LeaseLostError, StoreError):  # its lease runs out
-                await self._runs.release(run, Change(RunStatus.ENQUEUED))
+                async with self._runs.claims.owned(run) as tenure:
+                    await self._runs.release(Change(RunStatus.ENQUEUED), tenure)

@@ -53,7 +53,7 @@ async def _owned(
         check_same(runs.codec, wanted, run, loaded)
     except RunConflictError:
         if tenure is not None:
-            await runs.release(run, Change(RunStatus.ENQUEUED), tenure)
+            await runs.release(Change(RunStatus.ENQUEUED), tenure)
         raise
     if tenure is not None or run.status is RunStatus.SUCCEEDED:
         return run, tenure, loaded

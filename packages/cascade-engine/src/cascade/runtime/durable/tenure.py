@@ -10,22 +10,32 @@ from typing import Any
 
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.mail import Mail
+from cascade.runtime.durable.writer import Writer
 from cascade.spec.errors import LeaseLostError, RunCancelledError, StoreError
-from cascade.spec.run_rows import Receipt
+from cascade.spec.run_rows import Receipt, RunRecord
 
 
 class Tenure:
     """The time in which this process owns a run; listens to the writer.
 
+    The writer renews the lease from the beginning, so that it does not run out while what the store
+    knows of the run is read, or waits to be read.
+
+    Args:
+        run: As it was claimed.
+        since: The time (``desk.now``) just before the claim.
+        writer: Writes for the run.
+
     Attributes:
         run_id: The run.
+        desk: Takes what is to be written for the run.
         lost: The error with which the run ends here, because the store or the lease was lost.
         cancelled: The error with which it ends because it was cancelled.
         left: Done when the end of the run is committed; None before the run has ended.
     """
 
-    def __init__(self, run_id: str) -> None:
-        self.run_id = run_id
+    def __init__(self, run: RunRecord, since: float, writer: Writer) -> None:
+        self.run_id = run.run_id
         self._loop = asyncio.get_running_loop()
         self._journal: Journal | None = None
         self._mail: Mail | None = None
@@ -34,6 +44,12 @@ class Tenure:
         self.lost: Exception | None = None
         self.cancelled: RunCancelledError | None = None
         self.left: Future[None] | None = None
+        self._writer = writer
+        self.desk = writer.open(run.number, run.epoch, since, self)
+
+    def close(self) -> None:
+        """Write nothing more for the run, and do not renew its lease any more."""
+        self._writer.close(self.desk)
 
     @property
     def is_over(self) -> bool:
@@ -56,6 +72,8 @@ class Tenure:
     def begin(self, journal: Journal, mail: Mail) -> None:
         """Pass on to ``journal`` what the writer tells; to ``mail``, that there are signals."""
         self._journal, self._mail = journal, mail
+        if (error := self.lost or self.cancelled) is not None:  # it was told before
+            journal.stop(error)
 
     def end(self) -> None:
         """Pass on nothing more."""

@@ -28,7 +28,7 @@ from cascade.spec.run_store import CommitsAtOnce, RunStore
 #: Seconds for which a lease holds.
 LEASE = 10.0
 #: The part of a lease after which its owner counts it as over. The rest is for the moment between
-#: the claim, or a commit, and its time here.
+#: a look at the clock and the beginning of a call.
 _SAFE: Final = 0.9
 #: Seconds that the writer gathers for runs that do not wait.
 GATHER = 0.005
@@ -74,9 +74,16 @@ class Writer:
         self._due: set[asyncio.AbstractEventLoop] = set()
         self._thread: threading.Thread | None = None
 
-    def open(self, number: int, epoch: int, chunk: int, listener: Listener) -> Desk:
-        """Begin to write for a run that was just claimed, and renew its lease from now on."""
-        desk = Desk(self, number, epoch, chunk, listener)
+    def open(self, number: int, epoch: int, since: float, listener: Listener) -> Desk:
+        """Begin to write for a run, and renew its lease from now on.
+
+        Args:
+            number: The run's number in the store.
+            epoch: As it was claimed.
+            since: The time (``desk.now``) just before the claim.
+            listener: Is told of commits.
+        """
+        desk = Desk(self, number, epoch, since, listener)
         with self._news:
             self._desks[desk] = None
             if self._thread is None:

@@ -39,7 +39,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 _MACHINERY = ("cascade.spec", "cascade.graph", "cascade.runtime", "cascade.adapters")
 #: Seconds between the first signal and the message about the calls that the run waits for.
-_PATIENCE = 0.1
+PATIENCE = 0.1
 #: Most names of calls in the message.
 _LISTED = 5
 #: Number of signals after which the run waits for nothing.
@@ -191,15 +191,11 @@ class _Interrupts:
         self._on_its_way = False
         if self._count and not self._has_told and self._loop is not None:
             self._has_told = True
-            self._loop.call_later(_PATIENCE, self._tell)
+            self._loop.call_later(PATIENCE, self._tell)
 
     def _tell(self) -> None:
-        """Write the names of the calls that the run still waits for, if any."""
-        names = Counter(n for run in runs if run.loop is self._loop for n in run.under_way())
-        if names and self._count == 1:
-            again = _again(self._first, "abandons plain functions")
-            text = f"{_said(self._first)}; waiting for {_listed(names)} ({again})"
-            write_line(None, f"cascade: {text}")
+        if self._count == 1:
+            tell_waiting(self._loop, self._first)
 
     def _close(self, runner: asyncio.Runner) -> None:
         """Close the event loop; at once, if a signal was raised in the middle of it."""
@@ -216,6 +212,14 @@ class _Interrupts:
                 loop.run_until_complete(asyncio.sleep(0))
         asyncio.set_event_loop(None)
         loop.close()
+
+
+def tell_waiting(loop: asyncio.AbstractEventLoop | None, number: signal.Signals) -> None:
+    """Write the names of the calls that the runs on ``loop`` still wait for, if any."""
+    names = Counter(n for run in runs if run.loop is loop for n in run.under_way())
+    if names:
+        again = _again(number, "abandons plain functions")
+        write_line(None, f"cascade: {_said(number)}; waiting for {_listed(names)} ({again})")
 
 
 def _error_of(number: int) -> BaseException:

@@ -71,16 +71,17 @@ class BiasedLock:
         if self.inside == me:
             self._depth += 1
             return
-        if self.shared and not self.inside:  # as below, but with no owner to wait for
+        if not self.shared:
+            if self.owner == me:
+                self.inside = me
+                if not self.shared:
+                    return
+                self.inside = 0
+        elif not self.inside:  # as below, but with no owner to wait for
             self._lock.acquire()
             if self.shared:
                 return
             self._lock.release()
-        if not self.shared and self.owner == me:
-            self.inside = me
-            if not self.shared:
-                return
-            self.inside = 0
         while True:
             self.share()
             self._lock.acquire()

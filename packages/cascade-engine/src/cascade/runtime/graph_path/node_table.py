@@ -19,6 +19,7 @@ from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.queues.stages import Stages
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import (
+    NONE_FOREIGN,
     PENDING,
     Address,
     Continuation,
@@ -119,7 +120,6 @@ class Nodes:
         )
         nodes = wiring.nodes() if self.first is not None else ()
         segment = Segment(wiring, continuation, self.first is None)
-        segment.nodes = nodes
         if self._record is not None:
             segment.outside = frozenset(outside)
         self._live[segment] = None
@@ -133,8 +133,11 @@ class Nodes:
         if self.first is None:
             self.first = segment
         else:
-            for lazy in nodes:
-                self.remember(lazy, self._new_address(segment, lazy))
+            segment.nodes = addresses = {lazy: Address(segment, lazy) for lazy in nodes}
+            if isinstance(continuation, Address):
+                addresses[wiring.target] = continuation
+            for lazy, address in addresses.items():
+                self.remember(lazy, address)
         self._pin(wiring)
         for lazy in kept:
             segment.keep(lazy)
@@ -147,8 +150,9 @@ class Nodes:
         segment.deep = is_list_of_items(wiring.target)  # from here on
         if done:
             self._parts.commits.settle(segment, done)
-        for lazy, value in wiring.done.items():
-            self.settle(segment, lazy, value)
+        if wiring.done:
+            for lazy, value in wiring.done.items():
+                self.settle(segment, lazy, value)
         return segment
 
     def _take_done(self, wiring: Wiring) -> list[LazyResult[Any]]:
@@ -235,11 +239,6 @@ class Nodes:
             return Address(segment, node)
         return self._memory[weakref.ref(node)]  # one object, shared by all that pass its value on
 
-    def _new_address(self, segment: Segment, node: LazyResult[Any]) -> Address:
-        if node is segment.target and isinstance(segment.continuation, Address):
-            return segment.continuation
-        return Address(segment, node)
-
     def look_up(self, lazy: LazyResult[Any]) -> tuple[Address, Any]:
         """The address of a lazy value that the run has met, and its value, or PENDING.
 
@@ -259,7 +258,7 @@ class Nodes:
         """Give ``node`` the value at ``source``; later, if it is PENDING."""
         if value is PENDING:
             there, other = source.place
-            there.foreign.setdefault(other, []).append(Address(segment, node))
+            there.pass_on(other, Address(segment, node))
         else:
             self.settle(segment, node, value)
 
@@ -338,56 +337,59 @@ class Nodes:
 
         Uses a list of pending items and no recursion: values may be passed on along a long chain.
         """
-        slots = segment.slots
-        user = slots.get(node)
-        if type(user) is LazyResult and not (
-            self._end.any_missing or self.watched or segment.foreign
-        ):  # the same for the commonest case: a value for one other node
-            if self._record is not None and node not in segment.outside:
-                self._record(node, value)
-            slots[node] = value
-            if self._journal is not None and self._journal.holds(node, (user,)):
-                self._parts.commits.hold(partial(self._release, segment, [user]))
-                return
-            left = segment.waits.get(user, 1) - 1
-            if left:
-                segment.waits[user] = left
-            else:
-                self._activate(segment, user)
-            return
-        todo = [(segment, node, value)]
+        todo: list[tuple[Segment, LazyResult[Any], Any]] = []
         left_out = 0
         only: LazyResult[Any] | None = None
-        while todo:
-            segment, node, value = todo.pop()
-            was_only, only = only is node, None
-            if self.watched and (segment, node) in self.watched:
-                for then in reversed(self.watched.pop((segment, node))):
-                    value = then(value)
-            lacks = self._end.any_missing and issubclass(type(value), Missing)
-            if lacks and is_error(value, node):
-                leave_out_machinery(value.error)  # a value: the user's frames only (R9)
-                lacks = False
-            if self._record is not None and node not in segment.outside:
-                self._record(node, value)
-            entry = segment.slots.get(node)
-            users = users_of(entry)
-            if type(entry) is Several:
-                segment.slots[node] = segment.share(node, value, entry)
-            elif entry is not None or node is segment.target:
+        while True:
+            user = segment.slots.get(node)
+            if type(user) is LazyResult and not (
+                self._end.any_missing or self.watched or segment.foreign
+            ):  # as below, for the commonest case: a value for one other node
+                if self._record is not None and node not in segment.outside:
+                    self._record(node, value)
                 segment.slots[node] = value
-            if segment.foreign:
-                todo += [(*a.place, value) for a in segment.foreign.pop(node, ())]
-            if node is segment.target:
-                self._leave(segment, value, todo)
-            elif self._journal is not None and users and self._journal.holds(node, users):
-                self._parts.commits.hold(partial(self._release, segment, users))
-            elif lacks and left_out < _AT_ONCE:
-                left_out += len(users)
-                missing_inputs = self._parts.missing_inputs
-                only = missing_inputs.leave_out_users(segment, node, value, was_only, todo, users)
+                if self._journal is not None and self._journal.holds(node, (user,)):
+                    self._parts.commits.hold(partial(self._release, segment, [user]))
+                else:
+                    left = segment.waits.get(user, 1) - 1
+                    if left:
+                        segment.waits[user] = left
+                    else:
+                        self._activate(segment, user)
             else:
-                self._release(segment, users)
+                was_only, only = only is node, None
+                if self.watched and (segment, node) in self.watched:
+                    for then in reversed(self.watched.pop((segment, node))):
+                        value = then(value)
+                lacks = self._end.any_missing and issubclass(type(value), Missing)
+                if lacks and is_error(value, node):
+                    leave_out_machinery(value.error)  # a value: the user's frames only (R9)
+                    lacks = False
+                if self._record is not None and node not in segment.outside:
+                    self._record(node, value)
+                entry = segment.slots.get(node)
+                users = users_of(entry)
+                if type(entry) is Several:
+                    segment.slots[node] = segment.share(node, value, entry)
+                elif entry is not None or node is segment.target:
+                    segment.slots[node] = value
+                if segment.foreign:
+                    todo += [(*a.place, value) for a in segment.take_foreign(node)]
+                if node is segment.target:
+                    self._leave(segment, value, todo)
+                elif self._journal is not None and users and self._journal.holds(node, users):
+                    self._parts.commits.hold(partial(self._release, segment, users))
+                elif lacks and left_out < _AT_ONCE:
+                    left_out += len(users)
+                    missing_inputs = self._parts.missing_inputs
+                    only = missing_inputs.leave_out_users(
+                        segment, node, value, was_only, todo, users
+                    )
+                else:
+                    self._release(segment, users)
+            if not todo:
+                return
+            segment, node, value = todo.pop()
 
     def _release(self, segment: Segment, users: list[LazyResult[Any]]) -> None:
         waits = segment.waits
@@ -436,17 +438,16 @@ class Nodes:
         if segment not in self._live:
             return
         del self._live[segment]
-        for lazy in segment.nodes:
-            address = self._memory.get(weakref.ref(lazy))
-            if address is not None and address.segment is segment and not segment.awaits(lazy):
-                address.settle(segment.value(lazy))
+        for node, address in segment.nodes.items():
+            if address.segment is segment and not (segment.taken and segment.awaits(node)):
+                address.settle(segment.value(node))
         segment.close()
 
     def close(self) -> None:
         """Forget all nodes, so that nothing keeps their values after the run."""
         for segment in self._live:
             segment.close()
-            segment.foreign.clear()
+            segment.foreign = NONE_FOREIGN
         addresses = [*self._memory.values()]  # they hold nodes, whose end would change the memory
         self._memory.clear()
         del addresses

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -46,6 +46,12 @@ class Shares(list[Any]):
 #: A map in the segment that runs it, as one that takes over the items of another.
 Taker = tuple["Segment", "LazyResult[Any]"]
 NONE_TAKEN: Final[Mapping[LazyResult[Any], Sequence[Taker]]] = MappingProxyType({})
+# Most segments are small and need none of these, and each new container costs the collector time.
+NONE_FOREIGN: Final[Mapping[LazyResult[Any], list[Address]]] = MappingProxyType({})
+_NO_NODES: Final[Mapping[LazyResult[Any], Address]] = MappingProxyType({})
+_NONE_KEPT: Final[Set[LazyResult[Any]]] = frozenset()
+_NO_PRIORITY: Final[Mapping[LazyResult[Any], int]] = MappingProxyType({})
+_NO_PATHS: Final[Mapping[LazyResult[Any], PathToTarget]] = MappingProxyType({})
 
 
 class Segment:
@@ -84,9 +90,10 @@ class Segment:
         #: Nodes with an input that has a value and several users: they need ``take_any``.
         self.shared: set[LazyResult[Any]] = set()
         #: Nodes whose values are kept after their last use.
-        self.kept: set[LazyResult[Any]] = set()
-        #: All nodes; empty for the first segment, where ``slots`` and the target contain them.
-        self.nodes: Sequence[LazyResult[Any]] = ()
+        self.kept: Set[LazyResult[Any]] = _NONE_KEPT
+        #: All nodes, and their addresses; empty for the first segment, where ``slots`` and the
+        #: target contain them.
+        self.nodes: Mapping[LazyResult[Any], Address] = _NO_NODES
         #: Nodes that another segment computes, and records.
         self.outside: Collection[LazyResult[Any]] = ()
         #: Use of the target's value: none (None: it is the run's result), pass it on to another
@@ -98,11 +105,11 @@ class Segment:
         #: Map → the maps that take over its items, once these are known.
         self.taken: Mapping[LazyResult[Any], Sequence[Taker]] = NONE_TAKEN
         #: Node → addresses in other segments that take over its value.
-        self.foreign: dict[LazyResult[Any], list[Address]] = {}
+        self.foreign: Mapping[LazyResult[Any], list[Address]] = NONE_FOREIGN
         #: Stage of each node in the solver's plan; empty if any order will do.
-        self.priority: dict[LazyResult[Any], int] = {}
+        self.priority: Mapping[LazyResult[Any], int] = _NO_PRIORITY
         #: Node → the nodes above it, as far as errors have needed them.
-        self.paths: dict[LazyResult[Any], PathToTarget] = {}
+        self.paths: Mapping[LazyResult[Any], PathToTarget] = _NO_PATHS
 
     def value(self, node: LazyResult[Any]) -> Any:
         """The value of a node; or PENDING, or RELEASED."""
@@ -136,7 +143,25 @@ class Segment:
         if isinstance(users, LazyResult):
             users = self.slots[node] = Several((users,))
         if type(users) is Several:
+            if not isinstance(self.kept, set):
+                self.kept = set()
             self.kept.add(node)
+
+    def pass_on(self, node: LazyResult[Any], address: Address) -> None:
+        """Pass the value of a node on to ``address``, once there is one."""
+        if not isinstance(self.foreign, dict):
+            self.foreign = {}
+        self.foreign.setdefault(node, []).append(address)
+
+    def take_foreign(self, node: LazyResult[Any]) -> list[Address]:
+        """The addresses to which the value of a node is passed on; it forgets them."""
+        return self.foreign.pop(node, []) if isinstance(self.foreign, dict) else []
+
+    def remember_path(self, node: LazyResult[Any], path: PathToTarget) -> None:
+        """Remember the nodes above a node."""
+        if not isinstance(self.paths, dict):
+            self.paths = {}
+        self.paths[node] = path
 
     def let_go_inputs(self, node: LazyResult[Any]) -> None:
         """Count a node as one that has taken its inputs, or never will."""
@@ -149,13 +174,13 @@ class Segment:
 
     def close(self) -> None:
         """Forget all nodes but the target, and lists of maps that are still to come."""
-        kept = {node for node in self.taken if self.awaits(node)} if self.taken else set()
+        kept = {node for node in self.taken if self.awaits(node)} if self.taken else _NONE_KEPT
         self.slots.clear()  # the frames of an error's traceback may hold it
+        self.kept = kept
         for node in kept:
             self.slots[node] = Several()
-        self.kept = kept
-        self.waits, self.priority, self.paths = {}, {}, {}
-        self.nodes, self.outside, self.shared = (), (), set()
+        self.waits, self.priority, self.paths = {}, _NO_PRIORITY, _NO_PATHS
+        self.nodes, self.outside, self.shared = _NO_NODES, (), set()
         self.taken = NONE_TAKEN
 
 

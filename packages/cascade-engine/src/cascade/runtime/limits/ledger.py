@@ -86,6 +86,8 @@ class Answer(NamedTuple):
     others_wait: bool
     #: Seconds until there may be enough tokens, if that is all that is lacking; else None.
     wait: float | None
+    #: Seconds until there may be enough tokens for one of the wants; None if none lacks only these.
+    tokens_in: float | None
     #: Whether the document says something new.
     changed: bool
 
@@ -184,7 +186,7 @@ class Ledger:
         said = before is None or (before.held, before.wants) != (member.held, member.wants)
         self.members[me] = member
         self._fill(now)
-        granted, wait = self._grant(me, member)
+        granted, wait, tokens_in = self._grant(me, member)
         extras = self._lend(statement.extras)
         others = [other for name, other in self.members.items() if name != me]
         return Answer(
@@ -194,10 +196,12 @@ class Ledger:
             self._holders(me, member.totals),
             any(other.wants for other in others),
             wait,
+            tokens_in,
             said or bool(granted or extras),
         )
 
-    def _grant(self, me: str, member: Member) -> tuple[list[Amounts], float | None]:
+    def _grant(self, me: str, member: Member) -> tuple[list[Amounts], float | None, float | None]:
+        """What is granted, ``wait`` and ``tokens_in``; see ``Answer``."""
         free, claims = self._free(), Claims()
         granted: list[Amounts] = []
         left: list[tuple[int, dict[str, Amount]]] = []
@@ -219,7 +223,8 @@ class Ledger:
                 ahead[name] = ahead.get(name, 0.0) + float(amount)
         member.wants = left
         times = [wait for wait in waits if wait is not None]
-        return granted, min(times) if times and len(times) == len(waits) else None
+        tokens_in = min(times, default=None)
+        return granted, tokens_in if len(times) == len(waits) else None, tokens_in
 
     def _take(self, member: Member, name: str, amount: Amount) -> None:
         if name.startswith(BUCKET):

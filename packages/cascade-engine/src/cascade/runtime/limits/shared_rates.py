@@ -90,7 +90,7 @@ class SharedRateRule(BaseRule):
             self.wish = min(2 * self.wish, self.most_lent)
 
     def opens(self, now: float) -> float:
-        return self._opens if self._opens > now else math.inf
+        return max(self._opens, now)  # at once, if this is looked at late
 
     def put(self, tokens: int) -> None:
         """Add tokens, to be used before anything else happens; then call ``keep``."""

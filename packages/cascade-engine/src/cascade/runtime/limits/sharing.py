@@ -338,10 +338,12 @@ class Sharing:
             self._queue._admit()
             for rule in rules:
                 if self._is_local:
-                    rule.keep(self._now, self._now + (answer.wait or math.inf))
+                    # Nothing tells of tokens, even if another attempt waits for an amount.
+                    wait = math.inf if answer.tokens_in is None else answer.tokens_in
+                    rule.keep(self._now, self._now + wait)
                 else:
                     rule.keep(started, math.inf)
-            if self._is_local and answer.wait is not None:
+            if self._is_local and answer.tokens_in is not None:
                 self._queue._admit()  # sets the alarms of those that wait
         finally:
             self._is_applying = False

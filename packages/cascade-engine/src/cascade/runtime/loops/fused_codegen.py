@@ -64,6 +64,15 @@ class LoopWriter:
         self._declared: dict[str, ast.stmt] = {}
         self._state = 0
         self._first = bodies[0].node
+        self._checked = [body.task.is_async and not self._calls_nothing(body) for body in bodies]
+
+    def _calls_nothing(self, body: Body) -> bool:
+        """Whether a step of ``body`` makes no call: nothing can change before the next one (M9).
+
+        The loop of a ``careful`` writer takes values of any type, whose operators may be methods.
+        """
+        statements = _without_docstring(body.node.body)
+        return not self._careful and self._laziness.calls_nothing(statements, body.tails)
 
     def _handed(self) -> dict[str, list[ast.expr]]:
         """Parameter → the expressions that tail calls give it, including defaults."""
@@ -169,7 +178,7 @@ class LoopWriter:
         if tail is None or tail.target not in self._states:
             return [self._placed(self._exit(value), at)]
         continued = [self._placed(written, value) for written in self._tail(tail)]
-        if not self._bodies[self._state].task.is_async:
+        if not self._checked[self._state]:
             return continued  # names are checked when the loop is entered, which is often enough
         leaves = self._placed(self._exit(copy.deepcopy(value)), at)
         return [self._placed(ast.If(self._rebound(tail), [leaves], []), value), *continued]
@@ -209,7 +218,7 @@ class LoopWriter:
             yield _assign([STATE], [ast.Constant(state)])
         if over:
             yield ast.Delete([ast.Name(name, ast.Del()) for name in over])
-        if body.task.is_async:
+        if self._checked[self._state]:
             yield ast.If(self._is_to_pause(), [self._pause(self._bodies[state])], [])
         yield ast.Continue()
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import FunctionType
 from typing import Any
 
-from cascade.runtime.loops.ast_walk import nodes
+from cascade.runtime.loops.ast_walk import children, nodes
 from cascade.runtime.loops.verified_source import builtins_of
 
 #: Builtins that return an atom or a range, whose items are atoms.
@@ -31,6 +31,21 @@ _SAFE_CALLS = frozenset(
 )
 _BUILTINS = {name: getattr(builtins, name) for name in _SAFE_CALLS}
 _ATOMS = (ast.Constant, ast.JoinedStr)
+#: Syntax that runs no code of others, if all names stand for atoms.
+_OPERATORS = (
+    *(ast.Return, ast.If, ast.Assign, ast.AugAssign, ast.Pass),
+    *(
+        ast.Name,
+        ast.Constant,
+        ast.Tuple,
+        ast.BinOp,
+        ast.UnaryOp,
+        ast.BoolOp,
+        ast.Compare,
+        ast.IfExp,
+    ),
+    *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context),
+)
 _ASKS = (ast.Is, ast.IsNot, ast.In, ast.NotIn)
 
 
@@ -96,6 +111,32 @@ class LazinessAnalysis:
         if isinstance(expression, ast.Name):
             return expression.id in self._never_lazy
         return isinstance(expression, _ATOMS) or _asks(expression)
+
+    def calls_nothing(self, body: Sequence[ast.stmt], ends: Collection[ast.expr]) -> bool:
+        """Whether statements run no code but operators of atoms; adds the conditions to ``needs``.
+
+        Args:
+            body: The statements of a body.
+            ends: Its tail calls: only their arguments are evaluated.
+        """
+        found: set[str] = set()
+        todo: list[ast.AST] = [*body]
+        while todo:
+            node = todo.pop()
+            if node in ends:
+                assert isinstance(node, ast.Call)
+                todo += [*node.args, *(keyword.value for keyword in node.keywords)]
+            elif not isinstance(node, _OPERATORS):
+                return False
+            elif isinstance(node, ast.Name):
+                found.add(node.id)
+            else:
+                todo += children(node)
+        if not found <= self._atomic:
+            return False
+        for name in found:
+            self.needs |= self._parameters & self._origins(ast.Name(name, ast.Load()))
+        return True
 
     def _settle(
         self,

@@ -64,6 +64,9 @@ class Pins:
             wiring: The graph.
             is_known: Recognises the lazy values that the run computes, or has computed.
         """
+        special, hiding = wiring.special, wiring.hiding
+        if not (special or hiding or self._named) and self._tasks.issuperset(wiring.tasks):
+            return  # as mostly, after the first graphs of a run
         seen: dict[int, Any] = {}
         todo: list[LazyResult[Any]] = [*self._named]
         self._named = ()
@@ -71,9 +74,9 @@ class Pins:
             if task not in self._tasks:
                 self._tasks.add(task)
                 todo += named_by(task, seen)
-        if wiring.hiding or wiring.special:
-            values = [v for lazy in wiring.hiding for v in hidden_in(lazy)]
-            values += [v for z in wiring.special if z._special & LITERALS for v in literals_in(z)]
+        if hiding or special:
+            values = [v for lazy in hiding for v in hidden_in(lazy)]
+            values += [v for z in special if z._special & LITERALS for v in literals_in(z)]
             todo += within(values, seen)
         while todo:
             self._name(todo.pop(), todo, seen, is_known)

@@ -9,7 +9,9 @@ from typing import TextIO
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.console import terminal
 from cascade.runtime.context_managers import around
+from cascade.runtime.notebook import kernel
 from cascade.runtime.telemetry.bars import Bars
+from cascade.runtime.telemetry.cell_progress import CellProgress
 from cascade.runtime.telemetry.levels import LogLevel
 from cascade.runtime.telemetry.lines import LineWriter, LogFormat
 from cascade.runtime.telemetry.progress import progress_lines
@@ -29,8 +31,8 @@ def attach(
         bus: The engine's bus.
         log_format: Write a line per event, as a LineWriter does; None for no such lines.
         progress: Show progress, as ``show_progress`` does. None: only if there is no other output
-            and a terminal can show bars. In a terminal, lines appear above the bars. Plain lines of
-            progress are never mixed with JSON.
+            and a terminal can show bars. In a terminal, lines appear above the bars; in a notebook
+            the bars are an output of the cell. Plain lines of progress are never mixed with JSON.
         stream: The output; standard error by default.
         log_level: Leave out lines for events below this level; alone, it turns on lines for people.
 
@@ -45,6 +47,8 @@ def attach(
             console = terminal(stream)
         if console is not None:
             stream = stack.enter_context(Bars(bus, console)).above
+        elif progress and stream is None and kernel() is not None:
+            stack.enter_context(CellProgress(bus))
         elif progress and log_format != "json":
             stack.enter_context(progress_lines(bus, stream))
         if log_format is not None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from time import monotonic
-from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO, cast
 
 from cascade.graph.durations import duration_text
@@ -58,12 +57,7 @@ class Bars:
             self._live.auto_refresh = False
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.tally.close()
         self._left = self.tally.under_way
         try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
 
-from cascade.graph.states import NodeState
+from cascade.graph.durations import duration_text
+from cascade.graph.states import BY_WEIGHT, NodeState, heaviest
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import (
     Item,
@@ -20,7 +23,10 @@ from cascade.runtime.events import (
     TaskWaiting,
 )
 from cascade.runtime.telemetry.base import Subscriber
+from cascade.runtime.telemetry.html_tables import html_lines, html_table
 from cascade.runtime.telemetry.wording import error_text, waiting_for
+from cascade.spec.shown import Shown
+from cascade.spec.wording import visible
 
 
 @dataclass(slots=True)
@@ -64,7 +70,11 @@ class NodeRecord:
         return self.error if self.state == "failed" else ""
 
 
-class History(Subscriber):
+#: Most records that its text and notebooks show.
+_MOST_SHOWN = 50
+
+
+class History(Subscriber, Shown):
     """Records the nodes of the runs on ``bus``, until it is closed or its block ends.
 
     It records nodes that call a task, including those added during a run. A node computed by
@@ -122,6 +132,41 @@ class History(Subscriber):
                 maps.setdefault(record.item.map, []).append(record)
         return states | {number: _state_of_map(items) for number, items in maps.items()}
 
+    def __str__(self) -> str:
+        """The number of nodes by their state, and the records that matter most."""
+        _names, rows, left = self._table()
+        lines = [self._counts(), *("  ".join(filter(None, row)) for row in rows)]
+        return "\n".join(map(visible, [*lines, *left]))
+
+    def __repr__(self) -> str:
+        return f"<History: {self._counts()}>"
+
+    def _repr_html_(self) -> str:
+        names, rows, left = self._table()
+        return html_lines([self._counts()]) + html_table(names, rows) + html_lines(left)
+
+    def _counts(self) -> str:
+        counts = Counter(record.state for record in self.nodes.values())
+        states = ", ".join(f"{counts[s]:,} {s}" for s in BY_WEIGHT if counts[s])
+        count = counts.total()
+        return f"{count:,} node{'s' * (count != 1)}" + (f": {states}" if states else "")
+
+    def _table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]], list[str]]:
+        """The names of columns, the rows of the records that matter most, and how many are left."""
+        records = self.nodes.values()
+        chosen = nsmallest(_MOST_SHOWN, records, key=lambda one: BY_WEIGHT.index(one.state))
+        rows: list[tuple[str, ...]] = [
+            (
+                one.task + ("" if one.item is None else f", {one.item}"),
+                one.state,
+                "" if one.seconds is None else duration_text(one.seconds),
+                one.note,
+            )
+            for one in chosen
+        ]
+        left = len(records) - len(rows)
+        return ("node", "state", "duration", "note"), rows, [f"{left:,} more"] * bool(left)
+
     def clear(self) -> None:
         """Forget all nodes. Nodes of active runs are recorded again when they end."""
         self._nodes.clear()
@@ -175,14 +220,9 @@ class History(Subscriber):
                 record.state = "cancelled"
 
 
-#: The states of items, from the one that matters most for their map.
-_BY_WEIGHT = ("failed", "retrying", "waiting", "running", "cancelled", "finished", "cached")
-
-
 def _state_of_map(items: Sequence[NodeRecord]) -> NodeState:
     """The state of a map: that of the item that matters most, with its place and arguments."""
-    present = {record.state for record in items}
-    state = next((state for state in _BY_WEIGHT if state in present), "skipped")
+    state = heaviest({record.state for record in items})
     one = next(record for record in items if record.state == state)
     if state in ("failed", "retrying", "waiting"):
         return NodeState(state, None, f"{one.item}: {one.note}")

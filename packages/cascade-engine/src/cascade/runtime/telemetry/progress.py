@@ -10,7 +10,9 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.console import flush, stream_of, terminal, write_line
 from cascade.runtime.context_managers import around
 from cascade.runtime.events import Notice, RunFinished, RunStarted
+from cascade.runtime.notebook import kernel
 from cascade.runtime.telemetry.bars import Bars
+from cascade.runtime.telemetry.cell_progress import CellProgress
 from cascade.runtime.telemetry.tally import RunFigures, RunTally
 from cascade.spec.wording import visible
 
@@ -24,8 +26,9 @@ def show_progress(
 ) -> Iterator[RunTally]:
     """Show the progress of the runs on ``bus``, for the duration of the block.
 
-    In a terminal, if rich is installed (``pip install "cascade-engine[cli]"``): a bar per run.
-    Elsewhere plain lines: at the start of a run, at intervals while its tasks end, and at its end.
+    In a terminal, if rich is installed (``pip install "cascade-engine[cli]"``): a bar per run. In a
+    notebook, without ``to``: a bar per run in the output of the cell. Elsewhere plain lines: at the
+    start of a run, at intervals while its tasks end, and at its end.
     Totals grow as runs discover more work.
 
     Args:
@@ -41,12 +44,15 @@ def show_progress(
     Cost: that of a RunTally. A separate thread draws bars ten times a second.
     """
     console = terminal(to)
-    if console is None:
+    if to is None and kernel() is not None:
+        with CellProgress(bus) as bars:
+            yield bars.tally
+    elif console is None:
         with progress_lines(bus, stream_of(to), every=every) as tally:
             yield tally
     else:
-        with Bars(bus, console) as bars:
-            yield bars.tally
+        with Bars(bus, console) as drawn:
+            yield drawn.tally
 
 
 def progress_lines(bus: MessageBus, stream: TextIO | None, *, every: float = 1.0) -> RunTally:

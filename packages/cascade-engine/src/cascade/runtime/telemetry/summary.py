@@ -23,6 +23,7 @@ from cascade.runtime.events import (
     TaskSkipped,
 )
 from cascade.runtime.telemetry.base import Subscriber
+from cascade.runtime.telemetry.html_tables import html_lines, html_table
 from cascade.runtime.telemetry.wording import error_text
 from cascade.spec.shown import Shown
 from cascade.spec.wording import visible
@@ -120,13 +121,16 @@ class RunSummary(Shown):
 
     def __str__(self) -> str:
         tables = [_lines(*_tasks_table(self.tasks)), _lines(*_slowest_table(self.slowest))]
-        failed = [
+        parts = ["\n".join(self._head()), *tables, "\n".join(self._failed())]
+        return "\n\n".join(filter(None, parts))
+
+    def _failed(self) -> list[str]:
+        """A line for each error of each task."""
+        return [
             visible(f"{task}: {count} × {text}")
             for task, errors in self.failures.items()
             for text, count in errors.items()
         ]
-        parts = ["\n".join(self._head()), *tables, "\n".join(failed)]
-        return "\n\n".join(filter(None, parts))
 
     def _head(self) -> list[str]:
         when = "for" if self.status == "running" else "after"
@@ -142,6 +146,16 @@ class RunSummary(Shown):
             lines.append("nothing was collected of its tasks; start(target, summary=True) does")
         return list(map(visible, lines))
 
+    def _repr_html_(self) -> str:
+        tables = (_tasks_table(self.tasks), _slowest_table(self.slowest))
+        return "".join(
+            [
+                html_lines(self._head()),
+                *(html_table(names, rows) for names, rows in tables),
+                html_lines(self._failed()),
+            ]
+        )
+
     def __rich__(self) -> Any:
         from rich.console import Group
         from rich.table import Table
@@ -156,9 +170,9 @@ class RunSummary(Shown):
                 for row in rows:
                     table.add_row(*map(Text, row))
                 parts += ["", table]
-        for task, errors in self.failures.items():
-            texts = (visible(f"{task}: {count} × {text}") for text, count in errors.items())
-            parts += ["", *(Text(text, "red") for text in texts)]
+        failed = self._failed()
+        if failed:
+            parts += ["", *(Text(text, "red") for text in failed)]
         return Group(*parts)
 
 

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from nicegui import ui
 
-from cascade.graph.durations import duration_text
 from cascade.web.model.fleet import constraint, paused_scopes
-from cascade.web.model.run_table import RunRow, chosen, groups, page_of, spark
+from cascade.web.model.run_table import RunRow, chosen, groups, page_of
 from cascade.web.pages.answering import answer
 from cascade.web.pages.frame import (
     Table,
@@ -24,6 +23,7 @@ from cascade.web.pages.frame import (
     text,
     until_closed,
 )
+from cascade.web.pages.live_tables import RunTable, key_of
 from cascade.web.site import Site
 
 #: Rows of a page, and most tasks in the table of tasks.
@@ -51,8 +51,7 @@ def register(site: Site) -> None:
 
     @ui.page("/agents", title="Cascade · Agents")
     def agents() -> None:
-        with frame(site, "/agents"):
-            text("Agents", tag="h1")
+        with frame(site, "/agents", "Agents"):
             _Agents(site)
 
 
@@ -97,33 +96,13 @@ class _Agents:
         for field in (self._find, self._state, self._sort):
             field.on_value_change(self._anew)
 
-    def _table(self) -> Table:
-        columns = {
-            "run": "run",
-            "target": "task",
-            "state": "state",
-            "steps": "steps",
-            "rate": "steps/s",
-            "trend": "",
-            "age": "for",
-            "waits": "waits for",
-        }
-        if not self._site.read_only:
-            columns |= {"answer": "", "cancel": ""}
-        table = Table(
-            columns,
-            key="key",
-            right=("steps", "rate", "age"),
-            links=("run",),
-            states=("state",),
-            wide=("waits",),
-            spark="trend",
-            empty="No run fits.",
-        )
-        if not self._site.read_only:
-            table.act("answer", "Answer…", self._answer)
-            table.act("cancel", "Cancel", self._cancel)
-        return table
+    def _table(self) -> RunTable:
+        acts = {} if self._site.read_only else {"answer": "", "cancel": ""}
+        runs = RunTable({"waits": "waits for", **acts}, empty="No run fits.")
+        if acts:
+            runs.table.act("answer", "Answer…", self._answer)
+            runs.table.act("cancel", "Cancel", self._cancel)
+        return runs
 
     def _all(self) -> list[RunRow]:
         return [row for table in self._site.feed.tables.values() for row in table.rows.values()]
@@ -147,7 +126,7 @@ class _Agents:
         say(self._count, counts if self._site.feed.tables else "asking the engines…")
         say(self._where, f"page {self._page + 1:,} of {last + 1:,}")
         self._pager.set_visibility(last > 0)
-        self._runs.show([_row(row) for row in page_of(found, self._page, _ROWS)])
+        self._runs.show(page_of(found, self._page, _ROWS))
 
     def _show_tasks(self, rows: list[RunRow]) -> None:
         paused = paused_scopes(self._site.feed)
@@ -174,7 +153,7 @@ class _Agents:
         return next((g.task for g in groups(self._all()) if g.task == row.get("task")), None)
 
     def _found(self, row: Mapping[str, Any]) -> RunRow | None:
-        return next((one for one in self._all() if _key(one) == row.get("key")), None)
+        return next((one for one in self._all() if key_of(one) == row.get("key")), None)
 
     async def _pause(self, row: Mapping[str, Any]) -> None:
         if (task := self._task(row)) is not None:
@@ -195,24 +174,3 @@ class _Agents:
     async def _answer(self, row: Mapping[str, Any]) -> None:
         if (run := self._found(row)) is not None and run.signal:
             await answer(self._site, run.engine, run.run, run.signal)
-
-
-def _key(row: RunRow) -> str:
-    return f"{row.engine} {row.run}"
-
-
-def _row(row: RunRow) -> dict[str, object]:
-    return {
-        "key": _key(row),
-        "run": row.run,
-        "run_to": address("/run", engine=row.engine, run=row.run),
-        "target": row.target,
-        "state": row.state,
-        "steps": f"{row.steps:,}",
-        "rate": f"{row.rate:,.0f}",
-        "trend": spark(row.rates) if any(row.rates) else "",
-        "age": duration_text(row.seconds),
-        "waits": row.waits,
-        "answer": bool(row.signal),
-        "cancel": True,
-    }

@@ -21,8 +21,7 @@ def register(site: Site) -> None:
 
     @ui.page("/cache", title="Cascade · Cache")
     async def cache() -> None:
-        with frame(site, "/cache"):
-            text("Cache", tag="h1")
+        with frame(site, "/cache", "Cache"):
             if site.cache is None:
                 text(_NO_CACHE, "notice")
                 return

@@ -35,8 +35,8 @@ Align = Literal["left", "right"]
 
 
 @contextmanager
-def frame(site: Site, path: str) -> Iterator[None]:
-    """The parts around a page: navigation, theme, and whether the connection holds."""
+def frame(site: Site, path: str, title: str = "") -> Iterator[None]:
+    """The parts around a page: navigation, theme, whether the connection holds, and a title."""
     ui.link("Skip to the content", "#content").classes("skip")
     with ui.header().classes("bar"), ui.element("div").classes("bar-row"):
         with ui.element("div").classes("brand"):
@@ -55,6 +55,8 @@ def frame(site: Site, path: str) -> Iterator[None]:
         _watch_connection(site, lost)
         if site.read_only:
             text("This view is read-only.", "muted small")
+        if title:
+            text(title, tag="h1")
         yield
 
 

@@ -41,8 +41,7 @@ def register(site: Site) -> None:
 
     @ui.page("/history", title="Cascade · History")
     async def history() -> None:
-        with frame(site, "/history"):
-            text("History", tag="h1")
+        with frame(site, "/history", "History"):
             if site.history is None:
                 text(_NO_STORE, "notice")
             else:
@@ -58,8 +57,7 @@ def register(site: Site) -> None:
 
     @ui.page("/history/compare", title="Cascade · Two runs")
     async def compare(left: str = "", right: str = "") -> None:
-        with frame(site, "/history"):
-            text("Two runs", tag="h1")
+        with frame(site, "/history", "Two runs"):
             if site.history is None:
                 text(_NO_STORE, "notice")
             else:

@@ -12,7 +12,6 @@ from cascade.web.model.fleet import amounts, constraint, rules, waits
 from cascade.web.model.run_table import chosen
 from cascade.web.pages.frame import (
     Table,
-    address,
     button,
     every,
     frame,
@@ -22,6 +21,7 @@ from cascade.web.pages.frame import (
     text,
     until_closed,
 )
+from cascade.web.pages.live_tables import WaitTable, key_of, run_link
 from cascade.web.site import Site
 
 #: Most runs that are listed as waiting.
@@ -39,8 +39,7 @@ def register(site: Site) -> None:
 
     @ui.page("/limits", title="Cascade · Limits")
     def limits(scope: str = "task:") -> None:
-        with frame(site, "/limits"):
-            text("Limits", tag="h1")
+        with frame(site, "/limits", "Limits"):
             _Limits(site, scope)
 
 
@@ -80,19 +79,7 @@ class _Limits:
                 empty="No run waits.",
             )
         with panel("Tasks that wait, and the tasks that hold what they need", flush=True):
-            self._tasks = Table(
-                {
-                    "task": "task",
-                    "count": "calls",
-                    "reason": "waits for",
-                    "holders": "held by",
-                    "waited": "since",
-                },
-                key="key",
-                right=("count", "waited"),
-                wide=("reason", "holders"),
-                empty="No task waits.",
-            )
+            self._tasks = WaitTable(engine=False, empty="No task waits.")
         every(self.refresh)
 
     async def _pause(self) -> None:
@@ -125,9 +112,8 @@ class _Limits:
         self._waits.show(
             [
                 {
-                    "key": f"{row.engine} {row.run}",
-                    "run": row.run,
-                    "run_to": address("/run", engine=row.engine, run=row.run),
+                    "key": key_of(row),
+                    **run_link(row.engine, row.run),
                     "target": row.target,
                     "reason": row.waits,
                     "engine": row.engine,
@@ -135,19 +121,7 @@ class _Limits:
                 for row in chosen(rows)[:_WAITING]
             ]
         )
-        self._tasks.show(
-            [
-                {
-                    "key": f"{wait.engine} {wait.task} {wait.reason} {wait.holders}",
-                    "task": wait.task,
-                    "count": f"{wait.count:,}",
-                    "reason": wait.reason,
-                    "holders": wait.holders,
-                    "waited": wait.waited,
-                }
-                for wait in waits(feed)
-            ]
-        )
+        self._tasks.show(waits(feed))
 
     def _show_amounts(self) -> None:
         found = {(amount.engine, amount.name): amount for amount in amounts(self._site.feed)}

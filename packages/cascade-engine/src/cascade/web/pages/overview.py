@@ -10,10 +10,9 @@ from nicegui import ui
 from cascade.graph.durations import duration_text
 from cascade.web.model.fleet import EngineCard, cards, waits
 from cascade.web.model.nodes import Ended
-from cascade.web.model.run_table import RunRow, chosen, spark
+from cascade.web.model.run_table import chosen
 from cascade.web.pages.frame import (
     Table,
-    address,
     badge,
     every,
     frame,
@@ -22,6 +21,7 @@ from cascade.web.pages.frame import (
     text,
     until_closed,
 )
+from cascade.web.pages.live_tables import RunTable, WaitTable, run_link
 from cascade.web.site import Site
 
 #: Most runs, waits and ended runs that are listed.
@@ -33,8 +33,7 @@ def register(site: Site) -> None:
 
     @ui.page("/", title="Cascade · Overview")
     def overview() -> None:
-        with frame(site, "/"):
-            text("Overview", tag="h1")
+        with frame(site, "/", "Overview"):
             _Overview(site)
 
 
@@ -54,38 +53,9 @@ class _Overview:
         with panel("Runs under way", flush=True) as head:
             with head:
                 self._more = text("", "muted small")
-            self._runs = Table(
-                {
-                    "run": "run",
-                    "target": "target",
-                    "state": "state",
-                    "steps": "steps",
-                    "rate": "steps/s",
-                    "trend": "",
-                    "age": "for",
-                },
-                key="key",
-                right=("steps", "rate", "age"),
-                links=("run",),
-                states=("state",),
-                spark="trend",
-                empty="No run is under way.",
-            )
+            self._runs = RunTable(empty="No run is under way.")
         with panel("What waits", flush=True):
-            self._waits = Table(
-                {
-                    "task": "task",
-                    "count": "calls",
-                    "reason": "waits for",
-                    "holders": "held by",
-                    "waited": "since",
-                    "engine": "engine",
-                },
-                key="key",
-                right=("count", "waited"),
-                wide=("reason", "holders"),
-                empty="Nothing waits.",
-            )
+            self._waits = WaitTable(engine=True, empty="Nothing waits.")
         with panel("Ended while this was open", flush=True):
             self._ended = Table(
                 {
@@ -118,21 +88,8 @@ class _Overview:
         rows = [row for table in feed.tables.values() for row in table.rows.values()]
         shown = chosen(rows, sort="rate", down=True)[:_RUNS]
         say(self._more, f"{len(shown)} of {runs:,}" if runs > len(shown) else "")
-        self._runs.show([_run_row(row) for row in shown])
-        self._waits.show(
-            [
-                {
-                    "key": f"{wait.engine} {wait.task} {wait.reason} {wait.holders}",
-                    "task": wait.task,
-                    "count": f"{wait.count:,}",
-                    "reason": wait.reason,
-                    "holders": wait.holders,
-                    "waited": wait.waited,
-                    "engine": wait.engine,
-                }
-                for wait in waits(feed)[:_WAITS]
-            ]
-        )
+        self._runs.show(shown)
+        self._waits.show(waits(feed)[:_WAITS])
         self._ended.show([_ended_row(ended) for ended in islice(feed.ended, _ENDED)])
 
     def _draw(self, found: list[EngineCard]) -> None:
@@ -183,25 +140,10 @@ def _stat(name: str) -> ui.element:
     return value
 
 
-def _run_row(row: RunRow) -> dict[str, object]:
-    return {
-        "key": f"{row.engine} {row.run}",
-        "run": row.run,
-        "run_to": address("/run", engine=row.engine, run=row.run),
-        "target": row.target,
-        "state": row.state,
-        "steps": f"{row.steps:,}",
-        "rate": f"{row.rate:,.0f}",
-        "trend": spark(row.rates) if any(row.rates) else "",
-        "age": duration_text(row.seconds),
-    }
-
-
 def _ended_row(ended: Ended) -> dict[str, object]:
     return {
         "key": f"{ended.engine} {ended.run} {ended.time}",
-        "run": ended.run,
-        "run_to": address("/run", engine=ended.engine, run=ended.run),
+        **run_link(ended.engine, ended.run),
         "target": ended.target,
         "status": ended.status,
         "took": duration_text(ended.seconds),

@@ -38,6 +38,8 @@ POSTGRES = "PostgreSQL"
 NODE_MOST, STEP_MOST = 4.0, 150.0
 #: The most that snapshots may add to a loop, and a step without waiting to one that is not kept.
 LOOP_MOST, ASYNC_MOST = 1.01, 1.3
+#: Most seconds at 25 M calls/s until a run goes on of which so many nodes are done.
+RESUME_MOST, _DONE = 0.5, 100_000
 #: The most that a step may take of one of DBOS, both in PostgreSQL.
 DBOS_MOST = 1 / 3
 #: Least steps of agents that share a commit, where a thousand wait for one.
@@ -58,6 +60,22 @@ async def step(left: int, made: int = 0) -> Any:
 def turn(left: int, made: int = 0) -> Any:
     """The same as a computation."""
     return made if left == 0 else turn.tail(left - 1, made + 1)
+
+
+@task
+def number(value: int) -> int:
+    """A node that is done."""
+    return value
+
+
+@task
+def refuse(_values: list[int]) -> int:
+    """Fail, so that the run can be resumed again and again (D8)."""
+    raise _RefusedError
+
+
+class _RefusedError(Exception):
+    """Of ``refuse``."""
 
 
 class _Systems:
@@ -147,6 +165,47 @@ def nodes(bench: Bench) -> None:
         bench.found.target(
             f"a node: {name}, more than not kept, at 25 M calls/s", more, most=NODE_MOST, unit="µs"
         )
+
+
+def resumed(bench: Bench) -> None:
+    """A run whose nodes are done but for the last one: named, read, and gone on with."""
+    size = min(bench.largest * 10, _DONE)
+    name = "SQLite"
+    with ExitStack() as stack:
+        systems = _Systems(stack, {name: STORES[name]})
+        kept, not_kept = systems.engines[name], systems.engines[NOT_KEPT]
+
+        def author() -> Any:
+            return refuse([number(value) for value in range(size)])
+
+        async def refused(run: Awaitable[Any]) -> bool:
+            try:
+                await run
+            except _RefusedError:
+                return True
+            return False
+
+        def computed() -> Any:
+            return not_kept.wait_for(lambda: refused(not_kept.engine.run(author())))
+
+        def gone_on() -> Any:
+            return kept.wait_for(lambda: refused(kept.engine.run(author(), run_id="resumed")))
+
+        assert gone_on()  # the first time, it computes the nodes
+        contenders = [
+            Contender(NOT_KEPT, computed, size, True),
+            Contender(name, gone_on, size, True),
+            bench.reference(),
+        ]
+        samples = bench.measure("resumed", contenders, bench.rounds(size), NOT_KEPT, "node")
+    bench.show(f"a done node of {size}", {"": "resumed"})
+    seconds = samples.ratio(name, REFERENCE).median / 25.0 * _DONE / 1e6
+    bench.found.target(
+        f"to resume {_DONE:,} done nodes, at 25 M calls/s",
+        seconds,
+        most=RESUME_MOST,
+        unit="s",
+    )
 
 
 def steps(bench: Bench) -> None:
@@ -279,6 +338,13 @@ SECTIONS = (
         + _STORES
         + "without waiting for commits (*async*), and in memory.",
         nodes,
+    ),
+    Section(
+        "durable resume",
+        "A run that is resumed",
+        f"A graph of up to {_DONE:,} plain nodes which are done, and one that fails each time; the "
+        "store has the outcomes. For comparison, the same graph is computed without a store.",
+        resumed,
     ),
     Section(
         "durable steps",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +59,9 @@ def _ms(value: Any) -> str:
 def _process(code: str) -> Callable[[], int]:
     # -P: files in the working directory must not be imported, here or anywhere.
     command = [sys.executable, "-P", "-c", code]
-    return lambda: subprocess.run(command, check=True).returncode
+    # The check before the rounds writes the compiled files, which an installed package has.
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
+    return lambda: subprocess.run(command, check=True, env=environment).returncode
 
 
 PROGRAM = Program(

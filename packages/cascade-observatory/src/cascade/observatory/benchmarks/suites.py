@@ -69,7 +69,7 @@ _MAPS = "What an item of a map costs, and a long list among the arguments of a l
 _SMALL = "What a run of three nodes costs, alone and in a service."
 _FLEETS = "What many coroutine agents at once cost, by step, by start and in memory."
 _CROWDS = "What steps cost of a long agent, of a thousand at once, and of agents in PostgreSQL."
-_DURABLE_SECTIONS = ("journal", "durable steps", "durable agents", "durable loop")
+_DURABLE_SECTIONS = ("journal", "durable resume", "durable steps", "durable agents", "durable loop")
 _LOOPS = (
     *("recursion", "loops", "other pythons", "agents", "three nodes", "making", "watching"),
     "peers",

@@ -55,7 +55,7 @@ from cascade.spec.typing.injected import injected_names
 from cascade.spec.typing.returned import LAZY, value_if_returned
 from cascade.spec.typing.widening import items_of, widened
 
-TASK = "cascade.spec.task.Task"
+TASK = "cascade.spec.task_class.Task"
 DECORATORS = ("cascade.spec.task.task", "cascade.spec.task.Decorator.__call__")
 #: Functions and methods whose target must not be a task itself.
 RUNS = (

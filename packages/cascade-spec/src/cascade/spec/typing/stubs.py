@@ -58,10 +58,16 @@ def tasks_in(source: str, filename: str = "<source>") -> int:
         SyntaxError: ``source`` is no Python.
     """
     tree = ast.parse(source, filename)
-    module = _Module(tree)
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     bodies = [tree.body, *(c.body for c in ast.walk(tree) if isinstance(c, ast.ClassDef))]
-    return sum(isinstance(s, functions) and module.is_task(s) for body in bodies for s in body)
+    return sum(len(task_functions(tree, body)) for body in bodies)
+
+
+def task_functions(
+    tree: ast.Module, body: list[ast.stmt]
+) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """The functions in ``body``, a part of ``tree``, that are tasks."""
+    module, functions = _Module(tree), (ast.FunctionDef, ast.AsyncFunctionDef)
+    return [s for s in body if isinstance(s, functions) and module.is_task(s)]
 
 
 class _Module:

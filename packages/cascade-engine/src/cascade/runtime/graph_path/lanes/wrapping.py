@@ -27,23 +27,39 @@ class Wrapping:
         self._run = parts.run
         assert parts.run.middleware is not None
         self._middleware = parts.run.middleware
+        self._overrides = parts.run.overrides
 
     def func(self, work: Work) -> Callable[..., Any]:
-        """The function for the next call of ``work``; Cascade's own operations have no others."""
+        """The function for the next call of ``work``; Cascade's own have no middlewares around."""
         operation = work.operation
+        func = self._replaced(work) or operation.func
         if operation.structural:
-            return operation.func
-        return self._middleware.around(self._call(work), operation.func, operation.is_async)
+            return func
+        return self._middleware.around(self._call(work), func, operation.is_async)
 
     def operation(self, work: Work) -> Operation:
         """An operation like that of ``work``, with this function."""
-        operation = work.operation
-        return operation if operation.structural else _Wrapped(operation, self.func(work))
+        operation, func = work.operation, self.func(work)
+        return operation if func is operation.func else _Wrapped(operation, func)
 
     def entered(self, work: Work, args: Sequence[Any], kwargs: dict[str, Any]) -> _Entered:
         """The beginning of a call that another process makes."""
         call = self._call(work)
-        return call, self._middleware.entered(call, args, kwargs)
+        layers = self._middleware.entered(call, args, kwargs)
+        func = self._replaced(work)
+        if func is not None and layers.goes_on:  # it is called here, and not there
+            layers.goes_on = False
+            try:
+                layers.value = func(*call.args, **call.kwargs)
+            except BaseException as error:
+                layers.fail(error, func)
+        return call, layers
+
+    def _replaced(self, work: Work) -> Callable[..., Any] | None:
+        """The function in the place of that of ``work``, if there is one."""
+        if self._overrides is None:
+            return None
+        return self._overrides.function(work.operation, work.source.number)
 
     def _call(self, work: Work) -> TaskCall:
         source, operation = work.source, work.operation
@@ -66,13 +82,12 @@ _Entered = tuple[TaskCall, Layers]
 class _Wrapped(Operation):
     """A task's operation with another function, for one call."""
 
-    __slots__ = ("may_block", "mode")
-
-    structural = False
+    __slots__ = ("may_block", "mode", "structural")
 
     def __init__(self, operation: Operation, func: Callable[..., Any]) -> None:
         super().__init__(func, operation.name, operation.is_async)
         self.mode, self.may_block = operation.mode, operation.may_block
+        self.structural = operation.structural
 
 
 def _parent(segment: Segment) -> LazyResult[Any] | None:

@@ -123,6 +123,8 @@ class Caches(Part):
     ) -> _Flight | None:
         """What identifies a call; None if the engine has no cache for it."""
         assert isinstance(node.task, Task)
+        if self._parts.run.overrides is not None:
+            return None
         if cache is ENGINES_CACHE:
             if self._parts.run.cache is None:
                 return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -130,17 +130,24 @@ class Commits:
             done.append(wiring.target)
         return done
 
-    def settle(self, segment: Segment, done: Iterable[LazyResult[Any]]) -> None:
+    def settle(self, segment: Segment, done: Sequence[LazyResult[Any]]) -> None:
         """Give nodes their outcomes from the journal.
 
         Raises:
             SerializationError: One cannot be read in this process.
         """
-        for lazy in done:
-            outcome = self._journal.outcome(lazy)
+        nodes, end, is_recorded = self._parts.nodes, self._parts.end, self._run.is_recorded
+        for lazy, outcome in zip(done, self._journal.outcomes_of(done), strict=True):
             if type(outcome) is Failed:
-                self._parts.end.note_missing()
-            self._parts.nodes.settle(segment, lazy, outcome)
+                end.note_missing()
+            is_plain = not (is_recorded or end.any_missing or nodes.watched or segment.foreign)
+            user = segment.slots.get(lazy)
+            if is_plain and type(user) is LazyResult and segment.waits.get(user, 1) > 1:
+                # As in ``Nodes.settle``, but it is in the journal already.
+                segment.slots[lazy] = outcome
+                segment.waits[user] -= 1
+            else:
+                nodes.settle(segment, lazy, outcome)
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane; or what it went on as, if it has begun."""

@@ -61,15 +61,17 @@ class Continuations(Part):
         self.count_step(work)
         nodes, segment, node = self._nodes, work.segment, work.node
         alone = not lazy._dependencies and lazy._policies is None and not lazy._special
-        with self._lock:
-            # The run can know only lazy values that are older than the newest it has met.
-            if lazy.number <= nodes.newest and nodes.join(segment, node, work.operation.name, lazy):
-                return False
-            if alone:
-                address = work.address
-                if address is None:
-                    address = work.address = nodes.address(segment, node)
-                nodes.remember(lazy, address)
+        # The run can know only lazy values that are older than the newest it has met.
+        if alone or lazy.number <= nodes.newest:
+            with self._lock:
+                is_old = lazy.number <= nodes.newest
+                if is_old and nodes.join(segment, node, work.operation.name, lazy):
+                    return False
+                if alone:
+                    address = work.address
+                    if address is None:
+                        address = work.address = nodes.address(segment, node)
+                    nodes.remember(lazy, address)
         if alone:
             work.continue_as(lazy)
             if self._reports.wanted:
@@ -166,8 +168,10 @@ class Continuations(Part):
     def _add(self, lazy: LazyResult[Any], continuation: Resume | Address, work: Work) -> None:
         """The same. Under the lock."""
 
+        newest = self._nodes.newest
+
         def known(found: LazyResult[Any]) -> bool:
-            return self._nodes.known(found) is not None
+            return found.number <= newest and self._nodes.known(found) is not None
 
         if self._run.journal is None:
             wiring = wire(lazy, known)

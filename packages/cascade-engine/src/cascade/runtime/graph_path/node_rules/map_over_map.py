@@ -105,10 +105,9 @@ class MapOverMap(Part):
         self, segment: Segment, node: LazyResult[Any], column: LazyResult[Any]
     ) -> None:
         """Forget the segments that need no list."""
-        places = segment.foreign.pop(node, [])
-        left = [a for a in places if a.node is not column or column in a.place[0].slots]
-        if left:
-            segment.foreign[node] = left
+        for address in segment.take_foreign(node):
+            if address.node is not column or column in address.place[0].slots:
+                segment.pass_on(node, address)
 
     def _is_used(
         self,

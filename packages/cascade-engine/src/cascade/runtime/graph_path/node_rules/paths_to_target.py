@@ -43,7 +43,8 @@ def path_to_target(segment: Segment, node: LazyResult[Any]) -> PathToTarget:
     while path is None:
         above = _above(segment, node)
         if above is None:
-            path = segment.paths[node] = TOP
+            path = TOP
+            segment.remember_path(node, path)
             break
         trail.append((segment, node, above[2], above[3]))
         segment, node, _, _ = above
@@ -60,7 +61,8 @@ def path_to_target(segment: Segment, node: LazyResult[Any]) -> PathToTarget:
             elif is_input and type(lazy.task) is FallbackOperation:
                 catches += lazy.args[0].errors
         if catches or not left % _STRETCH:
-            path = segment.paths[node] = PathToTarget(names, path, catches)
+            path = PathToTarget(names, path, catches)
+            segment.remember_path(node, path)
             names, catches = [], []
     return path
 

@@ -112,6 +112,8 @@ class Pruning(Part):
     def _plans_of(self, cache: CachePolicy | None) -> PlannedCache | None:
         if cache is ENGINES_CACHE:
             cache = self._run.cache
+        if self._run.overrides is not None:
+            return None
         return getattr(cache, "plans", None)
 
     def _planned(self, node: LazyResult[Any]) -> PlannedCache | None:
