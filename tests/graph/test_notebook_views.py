@@ -135,8 +135,10 @@ def test_without_cascade_graph_there_is_the_repr(monkeypatch):
     assert notebook_view(lazy) == {"text/plain": repr(lazy)}
 
 
-def test_a_fault_within_the_views_is_not_hidden(monkeypatch):
-    monkeypatch.setattr("cascade.spec.shown._VIEWS", "tests.graph.imports_what_is_missing")
+def test_a_fault_within_the_views_is_not_hidden(monkeypatch, tmp_path):
+    (tmp_path / "faulty_views.py").write_text("import no_such_library\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("cascade.spec.shown._VIEWS", "faulty_views")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         notebook_view(load())
 
