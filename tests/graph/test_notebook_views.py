@@ -136,9 +136,9 @@ def test_without_cascade_graph_there_is_the_repr(monkeypatch):
 
 
 def test_a_fault_within_the_views_is_not_hidden(monkeypatch, tmp_path):
-    (tmp_path / "faulty_views.py").write_text("import no_such_library\n")
+    (tmp_path / "views_that_miss_a_library.py").write_text("import no_such_library\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("cascade.spec.shown._VIEWS", "faulty_views")
+    monkeypatch.setattr("cascade.spec.shown._VIEWS", "views_that_miss_a_library")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         notebook_view(load())
 

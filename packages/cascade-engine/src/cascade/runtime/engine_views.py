@@ -42,9 +42,9 @@ class EngineViews(EngineBase):
     def waiting(self, *, inputs: bool = True) -> list[Waiting]:
         """The nodes of all active runs that do not run now, and the reasons.
 
-        They wait for inputs, for their next attempt, or for a capacity, a constraint or a worker
-        thread, which is named together with the tasks that hold it. Waits for a thread are listed
-        once they have lasted for a tenth of a second. From any thread.
+        They wait for inputs, for their next attempt, or for a capacity, a constraint, a worker
+        thread or a worker process, which is named together with the tasks that hold it. Waits for a
+        thread are listed once they have lasted for a tenth of a second. From any thread.
 
         Args:
             inputs: Include nodes that wait for inputs, which needs a visit to every node; and all

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Final, Self
 
 from cascade.graph.durations import duration_text
@@ -41,12 +40,7 @@ class CellProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.tally.close()
 
     def _changed(self, run: RunFigures, event: Notice) -> None:
