@@ -197,6 +197,36 @@ def test_a_call_that_would_go_to_another_process_is_made_here(use_vm):
     assert sorted(seen) == [1, 2]
 
 
+@pytest.mark.parametrize("use_vm", [False, True])
+def test_waits_and_missing_parameters_can_be_replaced(use_vm):
+    signal, pause, missing = cs.wait_for("ok"), cs.sleep(60), cs.Param("missing", type=int)
+    time = VirtualTime()
+    with override(signal, value=True), override(missing, value=2):
+        assert time.run([signal, missing, pause], use_vm=use_vm) == [True, 2, None]
+    assert time.elapsed == 60
+    with override("sleep", value="awake"):
+        assert time.run([pause, fetch(1).after(pause)], use_vm=use_vm) == ["awake", 1]
+    assert time.elapsed == 60
+
+
+@pytest.mark.parametrize("use_vm", [False, True])
+def test_it_holds_in_maps_over_streams_and_for_routes(use_vm):
+    with override(fetch, function=lambda n: -n), override(fetch_async, value=5):
+        stream = fetch.map(n=iter(range(5)), window=2)
+        assert cs.run(stream, use_vm=use_vm) == [0, -1, -2, -3, -4]
+        assert cs.run(fetch_async.map(n=iter("ab"), window=1), use_vm=use_vm) == [5, 5]
+        assert cs.run(fetch_async.map(n=fetch.map(n=[1, 2])), use_vm=use_vm) == [5, 5]
+
+
+async def test_it_holds_in_streams_started_runs_and_durable_runs():
+    async with cs.Engine(store="memory:") as engine:
+        with override(fetch, value=9):
+            assert [value async for value in engine.stream(fetch.map(n=[1, 2]))] == [9, 9]
+            assert await engine.start(fetch(1)).result() == 9
+            assert await engine.run(add([fetch(1), 1]), run_id="one") == 10
+        assert await engine.run(add([fetch(1), 1]), run_id="one") == 10  # as it was stored
+
+
 def test_the_inner_of_two_wins_and_blocks_end_in_any_order():
     outer, inner_one = override(fetch, value=1000), override("fetch", value=2000)
     outer.__enter__()

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sys
+import types
 from dataclasses import dataclass
 
 import pytest
@@ -100,6 +102,24 @@ def test_a_file_gives_the_recording_back_and_shows_changes_as_a_diff(tmp_path):
         "-  price(order=Order(item='milk', count=2)) → 8", "-  total([9, 8]) → 17",
         "--- recorded", "-17",
     ]  # fmt: skip
+
+
+def test_a_recording_gives_the_source_of_a_test(tmp_path, monkeypatch):
+    recording = record_run(report, {"day": 3}).recording
+    recording.save(tmp_path / "report.json")
+    module = types.ModuleType("recorded_flows")
+    module.report = report
+    monkeypatch.setitem(sys.modules, "recorded_flows", module)
+    source = recording.as_test("recorded_flows:report", "report.json", replay=["price", "load"])
+    names = {"__file__": str(tmp_path / "test_report.py")}
+    exec(source, names)
+    names["test_report_is_as_recorded"]()
+    with override(total, value=1), pytest.raises(AssertionError, match="has changed since"):
+        names["test_report_is_as_recorded"]()
+    with pytest.raises(cs.errors.ArgumentError, match="takes MODULE:NAME, such as flows:report"):
+        recording.as_test("flows.py:report", "report.json")
+    with pytest.raises(cs.errors.ArgumentError, match="but got 'report'"):
+        recording.as_test("report", "report.json")
 
 
 def test_tasks_are_replayed_from_the_recording(tmp_path):

@@ -294,7 +294,15 @@ class Run(RunWaits):
         self.constraints.capacities.check_nodes(special)
         for lazy in special:
             if lazy._special & SOURCE and isinstance(lazy, Source):
+                if self.overrides is not None and self.overrides.function(lazy.task, lazy.number):
+                    continue
                 lazy.read(self.params)
+
+    def replaces(self, work: Any) -> bool:
+        """Whether a test has put a function in the place of that of ``work``."""
+        if self.overrides is None:
+            return False
+        return self.overrides.function(work.operation, work.source.number) is not None
 
     @property
     def expired(self) -> bool:

@@ -110,6 +110,31 @@ class Recording:
         except (ValueError, KeyError, TypeError) as error:
             raise ArgumentError(f"{file} is no recording of this version: {error!r}") from error
 
+    def as_test(self, target: str, file: str, *, replay: Collection[str] = ()) -> str:
+        """The source of a test that compares the target with this recording.
+
+        Args:
+            target: ``MODULE:NAME``, importable by the test: a lazy value.
+            file: The recording, beside the test.
+            replay: See ``check``.
+
+        Raises:
+            ArgumentError: ``target`` is no such name.
+        """
+        module, colon, name = target.rpartition(":")
+        names = [*module.split("."), name]
+        if not colon or module.endswith(".py") or not all(part.isidentifier() for part in names):
+            raise ArgumentError(
+                f"as_test() takes MODULE:NAME, such as flows:report, but got {target!r}"
+            )
+        more = f", replay={sorted(replay)!r}" if replay else ""
+        return (
+            f"from pathlib import Path\n\nfrom cascade.testing import Recording\n"
+            f"from {module} import {name}\n\nRECORDED = Path(__file__).parent / {file!r}\n\n\n"
+            f"def test_{name}_is_as_recorded():\n"
+            f"    Recording.load(RECORDED).check({name}{more})\n"
+        )
+
     def assert_same(self, later: Recording, what: str = "the run") -> None:
         """Check that a later run made the same calls, with the same values.
 

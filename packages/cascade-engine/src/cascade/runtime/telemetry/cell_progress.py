@@ -13,9 +13,9 @@ from typing import Final, Self
 from cascade.graph.durations import duration_text
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Notice
-from cascade.runtime.notebook import kernel
 from cascade.runtime.telemetry.html_tables import html_text
 from cascade.runtime.telemetry.tally import RunFigures, RunTally
+from cascade.spec.shown import kernel
 from cascade.spec.wording import visible
 
 #: Most seconds between two changes of the output, on the clock of the events.
@@ -70,12 +70,13 @@ def bundle_of(runs: Sequence[RunFigures], so_far: dict[str, float]) -> dict[str,
 
 
 def _said(run: RunFigures, so_far: dict[str, float]) -> str:
-    ended = run.status != "running"
-    said = [f"{run.done:,}/{run.planned:,}", *run.remarks]
-    if run.status not in ("running", "succeeded"):
-        said.insert(0, run.status)
-    seconds = run.seconds if ended else so_far.get(run.run_id)
-    return ", ".join(said) + ("" if seconds is None else f" in {duration_text(seconds)}")
+    """Its status, counts, seconds and remarks."""
+    seconds = so_far.get(run.run_id) if run.status == "running" else run.seconds
+    counts = f"{run.done:,}/{run.planned:,}"
+    if seconds is not None:
+        counts += f" in {duration_text(seconds)}"
+    status = [run.status] if run.status not in ("running", "succeeded") else []
+    return ", ".join([*status, counts, *run.remarks])
 
 
 def _bar(run: RunFigures) -> str:

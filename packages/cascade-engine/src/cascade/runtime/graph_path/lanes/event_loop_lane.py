@@ -57,7 +57,7 @@ class EventLoopLane(Part):
             if work is not None:
                 self.working[task] = work
             while work is not None and not end.stopping:
-                if work.operation.is_wait:
+                if work.operation.is_wait and not self._run.replaces(work):
                     self._parts.waits.begin(work)
                     return
                 is_batch = work.loop is not None

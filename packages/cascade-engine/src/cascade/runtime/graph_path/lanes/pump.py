@@ -249,7 +249,7 @@ class Pump(Part):
             if self._parts.event_loop_lane.failed(error, None, item):
                 raise
             work = None
-        if work is not None and work.operation.is_wait:
+        if work is not None and work.operation.is_wait and not self.run.replaces(work):
             self._parts.waits.begin(work)
             work = None
         if work is None:
