@@ -74,7 +74,7 @@ def test_both_forms_of_options_have_the_same_names_types_and_texts(options, sett
 )
 def test_help_shows_each_option_with_its_default_and_text(function, options):
     known = options.__optional_keys__
-    own = {cs.Engine.compile: {"params"}, cs.Engine.start: {"summary"}}
+    own = {cs.Engine.compile: {"params"}, cs.Engine.start: {"on", "summary"}}
     assert names(function) - own.get(function, set()) == known
     text = inspect.getdoc(function.__init__ if isinstance(function, type) else function)
     assert text.count("Options:") == 1

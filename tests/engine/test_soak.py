@@ -155,7 +155,8 @@ def test_runs_leave_nothing_behind(use_vm, runs):
     asyncio.run(soak(range(WARM_UP, WARM_UP + runs), use_vm))
 
     assert gone(threads) == []
-    assert open_files() <= files
+    # A cluster that other tests of this process use opens connections on its own.
+    assert open_files() < files + runs / 10
     grown = objects() - kept
     assert not {kind: n for kind, n in grown.items() if n > runs / 10}, os.linesep.join(
         map(str, grown)
