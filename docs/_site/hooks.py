@@ -9,6 +9,8 @@ from mkdocs.exceptions import PluginError
 
 #: A link from a page in docs/ to a file outside of it, such as a module.
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+((?:packages|observatory|examples|tests)/[^)#]+)\)")
+#: In the reference, for those who read its pages as files.
+_HINT = re.compile(r" ?The text of this page is in the docstrings; the docs site shows it,[^\n]*")
 #: What a browser loads by itself. Links that a reader follows may lead anywhere.
 _LOADED = re.compile(r'<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)="(?:https?:)?//[^"]*"')
 #: An example of a docstring that Markdown has taken for a quotation.
@@ -16,8 +18,8 @@ _QUOTED = re.compile(r"<blockquote>\s*<blockquote>")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Name files that the site does not have, in place of links to them."""
-    return _OUTSIDE.sub(r"\1 (`\2`)", markdown)
+    """Name files that the site does not have, in place of links; leave out what is for files."""
+    return _OUTSIDE.sub(r"\1 (`\2`)", _HINT.sub("", markdown))
 
 
 def on_post_page(output: str, page: Any, **_: Any) -> str:

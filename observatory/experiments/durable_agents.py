@@ -83,7 +83,7 @@ def command_line() -> Parser:
     told = f"the file with the agents ({default})"
     parser.add_argument("--file", type=Path, default=default, metavar="PATH", help=told)
     parser.add_argument("--approve", choices=TOPICS, metavar="TOPIC", help="approve one's report")
-    parser.add_argument("--by", default="you", metavar="NAME", help="who approves (you)")
+    parser.add_argument("--by", default="you", metavar="NAME", help="name of the approver (you)")
     parser.add_argument("--yes", action="store_true", help="approve all of them at once")
     parser.add_argument("--again", action="store_true", help="delete the file first")
     return parser

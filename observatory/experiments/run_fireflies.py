@@ -115,7 +115,9 @@ def command_line() -> Parser:
     """The options."""
     parser = Parser(description="Watch fireflies synchronise, each an agent of its own.")
     field = parser.add_argument_group("the field")
-    field.add_argument("--topology", choices=NAMES, default="torus", help="who sees whom (torus)")
+    field.add_argument(
+        "--topology", choices=NAMES, default="torus", help="which flies see each other (torus)"
+    )
     nudge = "how far the flashes of all neighbours together move a state that flashes at 1"
     rest = "share of the period in which a firefly sees nothing after its flash"
     for name, kind, default, metavar, text in (

@@ -387,12 +387,12 @@ class _History:
     def _watched_journals(self) -> Iterator[None]:
         """Note each finished node that is computed again (D2), and what journals refuse."""
         taken: set[bytes] = set()
-        outcomes_of, record, goes_on = Journal.outcomes_of, Journal.record, Journal.goes_on
+        outcomes, record, goes_on = Journal.outcomes_of, Journal.record, Journal.goes_on
         handed = Journal.handed
 
-        def taken_of(journal: Journal, lazies: Sequence[LazyResult[Any]]) -> Iterator[Any]:
-            taken.update(journal.keys[lazy] for lazy in lazies)
-            return outcomes_of(journal, lazies)
+        def outcomes_of(journal: Journal, lazies: Sequence[LazyResult[Any]]) -> Iterator[Any]:
+            taken.update([journal.keys[lazy] for lazy in lazies])
+            return outcomes(journal, lazies)
 
         def recorded(journal: Journal, node: LazyResult[Any], value: Any) -> None:
             named = journal.keys.named(node)
@@ -417,7 +417,7 @@ class _History:
 
         new: Any = {
             "handed": handed_to,
-            "outcomes_of": taken_of,
+            "outcomes_of": outcomes_of,
             "record": recorded,
             "goes_on": going_on,
         }

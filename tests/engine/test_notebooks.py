@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from typing import Any
@@ -22,6 +23,42 @@ BLOCKS = re.findall(
     (ROOT / "docs" / "notebooks.md").read_text(encoding="utf-8"),
     re.MULTILINE | re.DOTALL,
 )
+#: Cells that the kernel's process interrupts, which on Windows would end it.
+INTERRUPTS = {
+    "interrupt": """
+@cs.task
+async def forever():
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.Event().wait()
+cs.run(forever())
+""",
+    "interrupt twice": """
+import time
+let_go = threading.Event()
+
+@cs.task(mode="blocking")
+def stubborn():
+    os.kill(os.getpid(), signal.SIGINT)
+    let_go.wait()
+
+def again():
+    # Once the first interrupt has reached the run, which then waits for the function.
+    while "stubborn" not in told.getvalue():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+import contextlib, io
+told = io.StringIO()
+threading.Thread(target=again).start()
+try:
+    with contextlib.redirect_stderr(told):
+        cs.run(stubborn())
+finally:
+    let_go.set()
+""",
+}
+if os.name == "nt":
+    INTERRUPTS.clear()
 #: Name → the source of a cell; executed in this order.
 CELLS = {
     "tasks": """
@@ -58,37 +95,7 @@ user.set("Ada")
 cs.run(cs.task(user.get)())
 """,
     "failure": "cs.run(odd(1))",
-    "interrupt": """
-@cs.task
-async def forever():
-    os.kill(os.getpid(), signal.SIGINT)
-    await asyncio.Event().wait()
-cs.run(forever())
-""",
-    "interrupt twice": """
-import time
-let_go = threading.Event()
-
-@cs.task(mode="blocking")
-def stubborn():
-    os.kill(os.getpid(), signal.SIGINT)
-    let_go.wait()
-
-def again():
-    # Once the first interrupt has reached the run, which then waits for the function.
-    while "stubborn" not in told.getvalue():
-        time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGINT)
-
-import contextlib, io
-told = io.StringIO()
-threading.Thread(target=again).start()
-try:
-    with contextlib.redirect_stderr(told):
-        cs.run(stubborn())
-finally:
-    let_go.set()
-""",
+    **INTERRUPTS,
     "handler": "print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)",
     "lazy": "sums",
     "operators": "sums + 1",
@@ -198,11 +205,13 @@ def test_an_error_of_a_task_is_that_of_the_cell(outputs: dict[str, list[Any]]) -
     assert "beside.py" not in "".join(error.traceback)  # no line of Cascade's own
 
 
+@pytest.mark.posix
 def test_an_interrupt_ends_the_run(outputs: dict[str, list[Any]]) -> None:
     assert error_of(outputs["interrupt"]).ename == "KeyboardInterrupt"
     assert printed(outputs["handler"]) == "True\n"
 
 
+@pytest.mark.posix
 def test_a_second_interrupt_abandons_plain_functions(outputs: dict[str, list[Any]]) -> None:
     assert error_of(outputs["interrupt twice"]).ename == "KeyboardInterrupt"
 
@@ -277,7 +286,8 @@ def test_the_cells_of_the_page_print_the_output_on_the_page(cells: list[Any]) ->
 
 
 def test_without_a_kernel_there_is_no_cell() -> None:
-    from cascade.runtime.notebook import is_in_cell, kernel
+    from cascade.runtime.notebook import is_in_cell
+    from cascade.spec.shown import kernel
 
     assert kernel() is None
     assert not is_in_cell(sys._getframe())

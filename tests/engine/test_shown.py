@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+import sys
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -115,3 +117,17 @@ def test_verify_tells_and_raises_only_if_strict():
     fine = cs.verify(Blueprint([Call(abs, Register(0), [Literal(-1)])], 1), strict=True)
     assert fine
     assert str(fine) == "the blueprint 'abs' has no fault"
+
+
+@pytest.mark.parametrize(("has_kernel", "draws"), [(True, True), (False, False)])
+def test_ipython_in_a_terminal_starts_no_graphviz(has_kernel, draws, monkeypatch):
+    """It asks for all kinds of displays, and shows the text."""
+
+    class Shell:
+        kernel = object() if has_kernel else None
+
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=Shell))
+    monkeypatch.setattr("cascade.graph.visualize.has_graphviz", lambda: True)
+    monkeypatch.setattr("cascade.graph.visualize.svg_of", lambda _text, _timeout: "<svg/>")
+
+    assert ("image/svg+xml" in load()._repr_mimebundle_()) == draws

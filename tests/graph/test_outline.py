@@ -198,3 +198,11 @@ def test_calls_in_other_processes_are_marked():
     assert str(dry_run(target, executor="dask://host:1")).count("[dask]") == 2
     plan = str(dry_run(target, executor="process")).splitlines()
     assert [line.endswith("[process]") for line in plan] == [False, True, False, True]
+
+
+def test_maps_in_other_processes_are_marked():
+    there = task(name="there", mode="process")(lambda x: x)
+    here = task(name="here")(lambda x: x)
+    assert str(dry_run(there.map(x=[1, 2]))).splitlines()[1].endswith("[process]")
+    assert "[" not in str(dry_run(here.map(x=[1, 2])))
+    assert str(dry_run(here.map(x=[1]), executor="process")).splitlines()[1].endswith("[process]")

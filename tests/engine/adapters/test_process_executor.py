@@ -128,6 +128,50 @@ def test_tasks_with_resources_stay_in_the_driver(pool):
     assert pid == os.getpid() != there
 
 
+async def test_calls_that_wait_for_a_worker_are_listed(path):
+    with cs.ProcessExecutor(1) as pool:
+        async with cs.Engine(executor=pool) as engine:
+            run = engine.start([tasks.naps(0.3, path), tasks.same(1), tasks.same(2)])
+            await asyncio.to_thread(tasks.wait_until, lambda: tasks.lines(path))
+            waiting = engine.waiting(inputs=False)
+            await run.result()
+            assert engine.waiting() == []
+    assert [(one.task, one.reason, one.holders) for one in waiting] == [
+        ("same", "worker process", ("naps",))
+    ] * 2
+    assert all(one.node and one.since is not None for one in waiting)
+
+
+def test_libraries_that_the_main_module_has_imported_have_one_thread_as_well(tmp_path):
+    pytest.importorskip("numpy")
+    pytest.importorskip("threadpoolctl")
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+            import numpy
+            import threadpoolctl
+            import cascade as cs
+
+            @cs.task(mode="process")
+            def threads():
+                return [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+
+            if __name__ == "__main__":
+                print(cs.run(threads()), len(threads.func()))
+            """)
+    )
+    done = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        env={k: v for k, v in os.environ.items() if not k.endswith("_THREADS")},
+        check=True,
+    )
+    found, count = done.stdout.rsplit(maxsplit=1)
+    assert found == str([1] * int(count))
+    assert int(count) > 0
+
+
 # -- mode="process" -------------------------------------------------------------------------------
 
 

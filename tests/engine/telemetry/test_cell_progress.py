@@ -21,10 +21,10 @@ def figures(number: int, **values: object) -> RunFigures:
 def test_a_run_under_way_has_its_counts_and_remarks_so_far() -> None:
     bundle = bundle_of([figures(1, planned=10, done=4, retries=2, failed=1)], {"1": 1.5})
 
-    assert bundle["text/plain"] == "<b>run1, graph path: 4/10, 1 failed, 2 retried in 1.5 s"
+    assert bundle["text/plain"] == "<b>run1, graph path: 4/10 in 1.5 s, 1 failed, 2 retried"
     assert bundle["text/html"] == (
         '<table><tr><td>&lt;b&gt;run1, graph path</td><td><progress value="4" max="10"></progress>'
-        "</td><td>4/10, 1 failed, 2 retried in 1.5 s</td></tr></table>"
+        "</td><td>4/10 in 1.5 s, 1 failed, 2 retried</td></tr></table>"
     )
 
 

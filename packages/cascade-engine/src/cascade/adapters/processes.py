@@ -89,7 +89,7 @@ def _start_of(pid: int) -> str | None:
 
 def _exists(pid: int) -> bool:
     if sys.platform == "win32":
-        return True  # nobody knows: there, ``os.kill`` sends Ctrl-C, or ends the process
+        return True  # unknown: there, ``os.kill`` sends Ctrl-C, or ends the process
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -73,7 +73,7 @@ class Engines:
     """The known engines and their statuses.
 
     An engine is identified by its topic: the name in its status must be the same. A broker that
-    controls who may publish where thus prevents engines from speaking for others. Whether an engine
+    restricts publishing by topic thus prevents engines from speaking for others. Whether an engine
     is alive depends on the arrival of its messages, because its clock may differ from ours.
 
     Args:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import os
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from time import time
 from typing import Any, Unpack
 
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
+from cascade.runtime.durable.programs import wanted
 from cascade.runtime.durable.resuming import resumed
 from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
-from cascade.runtime.durable.stored_options import left_at, stored_options
+from cascade.runtime.durable.stored_options import left_at, options_of, stored_options
 from cascade.runtime.engine_base import EngineBase
-from cascade.runtime.engine_options import EngineSettings
+from cascade.runtime.engine_options import EngineOptions, EngineSettings
+from cascade.runtime.hosting import Hosting, shared_store
 from cascade.runtime.inbox import Letter
 from cascade.runtime.options import (
     DEFAULTS,
@@ -27,6 +30,7 @@ from cascade.runtime.options import (
 )
 from cascade.spec.checks import check_count, check_flag
 from cascade.spec.errors import RunError, RunNotFoundError
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.run_rows import FINISHED, Loaded
 from cascade.spec.waits import check_signal
 
@@ -44,6 +48,9 @@ class DurableMethods(EngineBase):
             strict=made.strict,
         )
         self._retention = Retention(made.retention)
+        self._made, self._folder = made, os.getcwd()
+        #: The runs in other processes; None if there were none.
+        self._hosting: Hosting | None = None
         #: What tells of the end of each ``serve`` under way → what stops it.
         self._serving: dict[asyncio.Event, asyncio.Event] = {}
 
@@ -182,6 +189,55 @@ class DurableMethods(EngineBase):
         finally:
             del self._serving[ended]
             ended.set()
+
+    def _hosted(
+        self, target: LazyResult[Any], params: Mapping[str, Any], how: RunSettings, on: Any
+    ) -> Awaitable[Any]:
+        """An awaitable for the value of a run in another process; see ``Hosting``.
+
+        Raises:
+            RunError: Other processes cannot open the store of the engine.
+            ExecutorError: ``on`` starts no processes for runs.
+            SerializationError: Another process could not read the target.
+        """
+        url = shared_store(self._made.store, self._folder)
+        runs = self._stored("start")
+        if self._hosting is None:
+            self._hosting = Hosting(runs, self._options_of_hosts(url), self.constraints, self._bus)
+        executor = self._hosting.executor(on)
+        assert how.run_id is not None
+        new = wanted(
+            runs.codec,
+            how.run_id,
+            target,
+            params,
+            priority=how.priority,
+            options=options_of(how),
+            portable=True,
+        )
+        return self._hosting.execute(new, executor)
+
+    def _options_of_hosts(self, url: str) -> EngineOptions:
+        """The options for the engines of other processes."""
+        made = self._made
+        return {
+            "store": url,
+            "durability": made.durability,
+            "on_code_change": made.on_code_change,
+            "signing_key": made.signing_key,
+            "modules": tuple(made.modules),
+            "strict": made.strict,
+            "tier": made.tier,
+            "cache": made.cache if isinstance(made.cache, str) else None,
+            "capacities": self.capacities.total or None,
+            "teardown_timeout": made.teardown_timeout,
+            "resources": tuple(self.resource_container.registered_now()[0].values()),
+        }
+
+    async def _end_hosting(self) -> None:
+        """End the processes of hosted runs, none of which is under way."""
+        if self._hosting is not None:
+            await self._hosting.close()
 
     async def _end_serving(self) -> None:
         """Stop each ``serve`` under way; the engine is being closed in the same event loop."""

@@ -25,6 +25,7 @@ from cascade.runtime.engine_runs import EngineRuns
 from cascade.runtime.engine_views import EngineViews
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
+from cascade.runtime.hosting import On
 from cascade.runtime.lending import Lending, elsewhere_of, telling_of_constraints
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
@@ -228,6 +229,7 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         params: Mapping[str, Any] | None = None,
         *,
         summary: bool = False,
+        on: On | None = None,
         **options: Unpack[RunOptions],
     ) -> RunHandle[R]: ...
     @overload
@@ -237,6 +239,7 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         params: Mapping[str, Any] | None = None,
         *,
         summary: bool = False,
+        on: On | None = None,
         **options: Unpack[RunOptions],
     ) -> RunHandle[Any]: ...
     @takes(RunOptions, RunSettings)
@@ -246,6 +249,7 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         params: Mapping[str, Any] | None = None,
         *,
         summary: bool = False,
+        on: On | None = None,
         **options: Unpack[RunOptions],
     ) -> RunHandle[Any]:
         """Begin a run and return its handle at once. Call it in the event loop's thread.
@@ -267,6 +271,8 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         Args:
             target: As for ``run``.
             params: Values for the target's ``Param`` nodes; other names are refused (M22).
+            on: ``"process"`` or a ProcessExecutor: another process executes the run, and another
+                one if that is killed. Needs a store with a URL (`docs/distribution.md`).
             summary: Collect the figures of tasks for ``handle.summary()``. This costs about 2 µs a
                 node, also in other runs that begin meanwhile.
 
@@ -286,24 +292,36 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
                 "engine.start() needs the event loop that the run is to belong to\n"
                 "    right:  async def main(): handle = engine.start(target); …"
             )
+        is_kept = self._durable is not None and how.run_id is not None
         run_id = how.run_id or new_id()
-        computing = self._computed(target, params, replace(how, run_id=run_id))
+        how = replace(how, run_id=run_id)
+        hosted = None
+        if on is not None and isinstance(target, LazyResult):
+            hosted = self._hosted(target, params, how, on)
+        computing = self._computed(target, params, how, hosted)
         work = asyncio.create_task(computing, name=f"cascade run {run_id}")
         self._runs.add_started(work, run_id)
-        is_kept = self._durable is not None and how.run_id is not None
         before_cancel = self._stored("start").cancel if is_kept else None
+        if hosted is not None and self._hosting is not None:
+            before_cancel = self._hosting.cancel
         summing = Summing(self._bus, run_id) if summary else None
         return RunHandle(run_id, name, work, before_cancel, summing)
 
     def _start_stream(self, target: Any, params: Any, options: RunOptions) -> RunHandle[Any]:
         return self.start(target, params, **options)
 
-    async def _computed(self, target: Any, params: Mapping[str, Any], how: RunSettings) -> Any:
+    async def _computed(
+        self,
+        target: Any,
+        params: Mapping[str, Any],
+        how: RunSettings,
+        hosted: Awaitable[Any] | None,
+    ) -> Any:
         """The value of a started run."""
         if not isinstance(target, LazyResult):
             return _plain(target)
         try:
-            return await self._computing(target, params, how)
+            return await (hosted or self._computing(target, params, how))
         except BaseException as error:
             leave_out_machinery(error)
             raise
@@ -384,6 +402,7 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         self._closed = True
         await self._end_serving()
         await self._runs.end_started()
+        await self._end_hosting()
         try:
             await self.resource_container.close(error)
         finally:

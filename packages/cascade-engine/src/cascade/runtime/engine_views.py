@@ -35,14 +35,16 @@ class EngineViews(EngineBase):
         ]
         left = len(runs) - len(rows)
         lines = [f"{left:,} more"] if left else [] if runs else ["no active run"]
-        return html_table(("target", "run", "duration", "steps", "task"), rows) + html_lines(lines)
+        return html_table(
+            ("target", "run", "duration", "steps", "task"), rows, (0, 1, 4)
+        ) + html_lines(lines)
 
     def waiting(self, *, inputs: bool = True) -> list[Waiting]:
         """The nodes of all active runs that do not run now, and the reasons.
 
-        They wait for inputs, for their next attempt, or for a capacity, a constraint or a worker
-        thread, which is named together with the tasks that hold it. Waits for a thread are listed
-        once they have lasted for a tenth of a second. From any thread.
+        They wait for inputs, for their next attempt, or for a capacity, a constraint, a worker
+        thread or a worker process, which is named together with the tasks that hold it. Waits for a
+        thread are listed once they have lasted for a tenth of a second. From any thread.
 
         Args:
             inputs: Include nodes that wait for inputs, which needs a visit to every node; and all

@@ -42,7 +42,7 @@ class TasksFinished(Notice):
 
     It comes at most once a turn of the event loop and is complete when the run ends. A subscription
     costs a tenth of one to ``TaskFinished``, for which each node makes an event. It is no event:
-    who subscribes to all of them would get each task twice.
+    a subscriber to all events would get each task twice.
     """
 
     #: Tasks that have finished since the last one.

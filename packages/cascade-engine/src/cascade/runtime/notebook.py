@@ -1,27 +1,18 @@
-"""Notebooks: whether this process is the kernel of one, and whether a cell has made a call."""
+"""Notebooks: whether a cell has made a call."""
 
 from __future__ import annotations
 
 import inspect
-import sys
 from types import FrameType
-from typing import Any, Final
+from typing import Final
+
+from cascade.spec.shown import kernel
 
 #: The module whose function executes the code of a cell.
 _EXECUTES: Final = "IPython.core.interactiveshell"
 _COROUTINES: Final = (
     inspect.CO_COROUTINE | inspect.CO_ITERABLE_COROUTINE | inspect.CO_ASYNC_GENERATOR
 )
-
-
-def kernel() -> Any:
-    """The IPython shell of this notebook's kernel; None in any other process.
-
-    The shell of IPython in a terminal is none: it has no kernel. IPython is never imported.
-    """
-    ipython = sys.modules.get("IPython")
-    shell: Any = getattr(ipython, "get_ipython", lambda: None)()
-    return shell if getattr(shell, "kernel", None) is not None else None
 
 
 def is_in_cell(frame: FrameType | None) -> bool:

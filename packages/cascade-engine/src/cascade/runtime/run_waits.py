@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,7 @@ class RunWaits(RunEvents):
         self._worked_on: Callable[[], Iterable[str]] = tuple
         self._lacking: Callable[[], Iterable[Waiting]] = tuple
         self._timed: Callable[[], Iterable[Waiting]] = tuple
+        self._remote: Callable[[], Iterable[Waiting]] = tuple
 
     def watch_waits(self, lacking: Callable[[], Iterable[Waiting]]) -> None:
         """Let ``waiting`` call ``lacking`` for the nodes that wait for inputs."""
@@ -60,6 +62,10 @@ class RunWaits(RunEvents):
     def watch_timed(self, timed: Callable[[], Iterable[Waiting]]) -> None:
         """Let ``waiting`` call ``timed`` for the nodes that wait for a time or a signal."""
         self._timed = timed
+
+    def watch_remote(self, remote: Callable[[], Iterable[Waiting]]) -> None:
+        """Let ``waiting`` call ``remote`` for the nodes that wait for a worker elsewhere."""
+        self._remote = remote
 
     def watch_work(self, worked_on: Callable[[], Iterable[str]]) -> None:
         """Let ``under_way`` call ``worked_on`` for the calls that are not in ``calls``."""
@@ -80,6 +86,7 @@ class RunWaits(RunEvents):
         ]
         unthreaded = self.thread_waits.waiting(None if inputs else _MOST_LISTED)
         held_up += [Waiting(*wait) for wait in unthreaded]
+        held_up += islice(self._remote(), None if inputs else _MOST_LISTED)
         lacking = self._lacking() if inputs else ()
         return [*self._delayed.values(), *self._timed(), *held_up, *lacking]
 

@@ -6,7 +6,6 @@ import inspect
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Final, Self
 
 from cascade.runtime.overriding import Replacement, in_force
@@ -114,12 +113,7 @@ class override:
         self._entered += 1
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self._entered -= 1
         if self._entered == 0:
             in_force.remove(self._replacement)

@@ -61,7 +61,7 @@ class Guard:
 
     Args:
         app: The other one.
-        token: Who has it may enter.
+        token: The secret of the URL, which opens the view.
         hosts: The values of the header ``Host`` that are accepted; None for any, if the server is
             reached under names that it cannot know.
         port: Part of the cookie's name: cookies of a host are sent to all of its ports.

@@ -51,9 +51,7 @@ def web(
             "machines, without encryption.",
         ),
     ] = "127.0.0.1",
-    read_only: Annotated[
-        bool, Parameter(help="Let nobody change anything.", show_default=False)
-    ] = False,
+    read_only: Annotated[bool, Parameter(help="Refuse all changes.", show_default=False)] = False,
     open: Annotated[
         bool,
         Parameter(negative="--no-open", help="Open it in the browser.", show_default=False),
@@ -61,7 +59,7 @@ def web(
 ) -> int:
     """Show engines, their runs, limits, stores and caches in a browser, until Ctrl-C.
 
-    Who has the URL may see and change everything that this command can.
+    Anybody with the URL may see and change everything that this command can.
     """
     if find_spec("nicegui") is None:
         raise UsageError('the web view needs nicegui: pip install "cascade-engine[web]"')

@@ -99,7 +99,8 @@ def _reach(
     while stack:
         lazy = stack.pop()
         number = lazy.number
-        for source in inputs(lazy):
+        is_plain = type(lazy) is LazyResult and lazy._policies is None  # most nodes
+        for source in lazy._dependencies if is_plain else inputs(lazy):
             if source.number >= number:
                 ordered = False
             if source not in reached and (known is None or not known(source)):

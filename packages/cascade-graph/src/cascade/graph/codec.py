@@ -50,9 +50,9 @@ class Codec:
     """Values to bytes and back.
 
     Reading a body may import the modules of the tasks and classes that it names: any of them, or
-    those in ``modules``. Whoever can write to the store can therefore make its readers import these
-    modules. With ``signing_key``, bodies that were not written with the key are refused before they
-    are parsed.
+    those in ``modules``. A program that can write to the store can therefore make its readers
+    import these modules. With ``signing_key``, bodies that were not written with the key are
+    refused before they are parsed.
 
     Args:
         signing_key: Puts an HMAC-SHA256 on each body.

@@ -76,7 +76,7 @@ def node_keys(
         CycleError: Nodes wait for each other.
         SerializationError: An argument has no digest; only if ``strict``.
     """
-    lazies = in_order(target, routes=True, known=known.__contains__)
+    lazies = in_order(target, routes=True, known=known.__contains__ if known else None)
     namer = _Namer(context, known, strict)
     for level in _levels(lazies):
         namer.name(level, lazies)

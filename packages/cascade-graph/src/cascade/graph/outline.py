@@ -15,7 +15,7 @@ from typing import Any
 
 from cascade.graph.build import build_graph
 from cascade.graph.model import Edge, EdgeKind, Graph, Node
-from cascade.spec.lazy_types import as_lazy
+from cascade.spec.lazy_types import MappedLazyResult, as_lazy
 from cascade.spec.protocols import TaskExecutor
 from cascade.spec.remote_calls import goes_elsewhere
 from cascade.spec.shown import Shown
@@ -127,8 +127,9 @@ def _tree(graph: Graph, limit: int, elsewhere: str | None) -> Iterator[str]:
             continue
         drawn.add(node.index)
         text += f"  [shared by {users[node.index]}]" * (users[node.index] > 1)
-        task = graph.lazies[node.index].task
-        if task.mode == "process" or (elsewhere and goes_elsewhere(task)):
+        lazy = graph.lazies[node.index]
+        task: Any = lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task
+        if getattr(task, "mode", None) == "process" or (elsewhere and goes_elsewhere(task)):
             text += f"  [{elsewhere or 'process'}]"
         yield text
         stack.extend(reversed(_under(inputs[node.index], depth, below, level, limit)))

@@ -29,12 +29,8 @@ _PYTHON = "bytecode"
 
 def tasks_of(lazies: Iterable[LazyResult[Any]]) -> set[Task[..., Any]]:
     """The tasks of nodes."""
-    found = set()
-    for lazy in lazies:
-        task = lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task
-        if isinstance(task, Task):
-            found.add(task)
-    return found
+    found = {lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task for lazy in lazies}
+    return {task for task in found if isinstance(task, Task)}
 
 
 def running_code(tasks: Iterable[Task[..., Any]]) -> RunningCode:

@@ -16,7 +16,7 @@ from cascade.graph.states import NodeState
 from cascade.spec.checks import check_count
 from cascade.spec.errors import DrawingError
 from cascade.spec.lazy_types import as_lazy
-from cascade.spec.shown import Shown
+from cascade.spec.shown import Shown, ipython_shell, kernel
 from cascade.spec.wording import short
 
 Format: TypeAlias = Literal["mermaid", "dot", "svg"]
@@ -68,7 +68,7 @@ class Drawing(Shown, str):
         text = str(self)
         bundle = {"text/plain": text}
         try:
-            if has_graphviz():
+            if has_graphviz() and not _is_terminal():
                 bundle["image/svg+xml"] = svg_of(self._dot, _PATIENCE)
         except DrawingError:
             pass  # Mermaid is there, too
@@ -81,6 +81,11 @@ class Drawing(Shown, str):
 
     def _repr_html_(self) -> None:
         """None, because notebooks would prefer HTML to the picture."""
+
+
+def _is_terminal() -> bool:
+    """Whether this is IPython in a terminal, which asks for pictures and shows the text alone."""
+    return ipython_shell() is not None and kernel() is None
 
 
 def visualize(
@@ -113,7 +118,8 @@ def visualize(
     Raises:
         DrawingError: The format is ``"svg"``, and ``dot`` is missing or has failed.
 
-    Cost: linear in nodes and arrows, about a second for 100,000; that of ``"svg"`` grows faster.
+    Cost: linear in nodes and arrows, 1 to 3 s for 100,000; that of ``"svg"`` grows faster with the
+    number of boxes.
 
     >>> from cascade.spec.task import task
     >>> @task

@@ -105,11 +105,11 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
     last = None  # the next nodes mostly call the same task
     while stack:
         lazy = stack.pop()
-        sources = lazy._dependencies
-        if lazy.task is not last:
-            if not lazy.task.structural:
-                last = lazy.task
-                wiring.tasks.add(last)
+        sources, task = lazy._dependencies, lazy.task
+        if task is not last:
+            if not task.structural:
+                last = task
+                wiring.tasks.add(task)
             elif type(lazy) is not LazyResult:
                 wiring.hiding.append(lazy)
         if not lazy._plain:

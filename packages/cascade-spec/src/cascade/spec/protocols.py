@@ -146,10 +146,49 @@ class TaskExecutor(Protocol):
             ended, it is called some time later.
         """
 
+    def waits(self, call: RemoteCall) -> bool:
+        """Whether a call waits for a worker, as far as that is known; for ``engine.waiting``."""
+
     def shutdown(self, wait: bool = True) -> None:
         """Take no more calls, and end the workers after the calls that have begun.
 
         Calls that have not begun fail. With ``wait``, return when no worker is left.
+        """
+
+
+class Host(Protocol):
+    """A process that executes durable runs for an engine."""
+
+    @property
+    def runs(self) -> set[str]:
+        """The ids of the runs that it was asked to execute and has not ended."""
+
+    def send(self, message: Any) -> None:
+        """Send it a message; does nothing if it has ended. From any thread."""
+
+    def close(self) -> None:
+        """Have it hand over its runs and end, and wait for that."""
+
+
+@runtime_checkable
+class HostingExecutor(Protocol):
+    """An executor that can start processes for whole runs, such as agents."""
+
+    @property
+    def max_workers(self) -> int:
+        """Most such processes of one engine."""
+
+    def start_host(self, entry: str, options: bytes, told: Callable[[Host, Any], None]) -> Host:
+        """Start a process with an engine; returns when that is there.
+
+        Args:
+            entry: A module with ``main(pipe, options)``, which the process calls.
+            options: Those of the engine, as ``wire`` writes them.
+            told: Called with each message of the process, and with None when it has ended. In any
+                thread.
+
+        Raises:
+            ExecutorError: It cannot be started.
         """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -42,6 +43,24 @@ class _Plain:
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
         yield console.render_str(self._text, emoji=False, markup=False, highlight=False)
+
+
+def ipython_shell() -> Any:
+    """The shell of IPython, in a terminal or in the kernel of a notebook; None without one.
+
+    IPython is never imported.
+    """
+    ipython = sys.modules.get("IPython")
+    return getattr(ipython, "get_ipython", lambda: None)()
+
+
+def kernel() -> Any:
+    """The shell of this notebook's kernel; None in any other process.
+
+    The shell of IPython in a terminal is none: it has no kernel.
+    """
+    shell = ipython_shell()
+    return shell if getattr(shell, "kernel", None) is not None else None
 
 
 def preformatted(text: str) -> str:

@@ -225,7 +225,7 @@ class ByCode:
 
     def claim(self, key: CallKey, wake: Callable[[], object]) -> bool:
         """Whether to make a call, and then to call ``leave``; see ``SharedCache``."""
-        if self.wait != 0 and key.task not in self._told:  # otherwise nobody need wait
+        if self.wait != 0 and key.task not in self._told:  # otherwise no other run waits for it
             key.is_claimed = self.entries.claim(key.digest, wake)
             return key.is_claimed
         return True

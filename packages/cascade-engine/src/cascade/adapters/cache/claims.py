@@ -52,9 +52,9 @@ class Claims:
     def __init__(self, locks: Locks | None = None) -> None:
         self._locks = locks
         self._news = threading.Condition()
-        #: Key of a call that is made in this process → those who wait for it.
+        #: Key of a call that is made in this process → its waiters.
         self._here: dict[bytes, list[Wake]] = {}
-        #: Key of a call that is made in another process → those who wait for it here.
+        #: Key of a call that is made in another process → its waiters here.
         self._elsewhere: dict[bytes, list[Wake]] = {}
         self._watcher: threading.Thread | None = None
 
@@ -80,7 +80,7 @@ class Claims:
         return False
 
     def leave(self, key: bytes, unlock: bool = True) -> None:
-        """A call is over, and those who wait for it look for its value.
+        """A call is over, and its waiters look for its value.
 
         Args:
             key: The key of the call.
@@ -154,7 +154,7 @@ class Claims:
             pause = min(pause * 1.5, max(_LONGEST, (monotonic() - began) / _SHARE))
 
     def _look_for(self, key: bytes) -> None:
-        """Wake those who wait for a call in another process, if that is over."""
+        """Wake the waiters for a call in another process, if that is over."""
         assert self._locks is not None
         with self._news:
             if key in self._here:  # this process was quicker than this thread

@@ -36,7 +36,7 @@ class ValueFiles:
         name = _name(body)
         path = self._path(name)
         try:
-            os.utime(path)  # so that nobody sweeps it before its entry is there
+            os.utime(path)  # so that no process sweeps it before its entry is there
             return name
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """The private folder in which the connectors of one user on one machine meet.
 
-Only its owner may enter it, so whoever reaches a file or the socket in it is that user. It has:
+Only its owner may enter it, so every process that reaches a file or the socket in it is that
+user's. It has:
 
 - ``hub.lock``, which the process of the hub holds (``HubLock``), and ``hub.sock``, its socket;
 - ``members/ID``: the process and the last will of each connected connector;
@@ -64,7 +65,7 @@ class LocalFolder:
             )
 
     def prepare(self) -> None:
-        """Make the folder, or check that nobody else may enter it.
+        """Make the folder, or check that no other user may enter it.
 
         Raises:
             ConnectorError: It cannot be made, or others may enter it.

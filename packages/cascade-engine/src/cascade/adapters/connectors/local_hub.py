@@ -1,7 +1,7 @@
 """The hub of local connectors: one of their processes routes the messages of all.
 
-It runs in a thread of its own, so that a program that keeps its event loop busy stops nobody else's
-messages. When its process ends, one of the others becomes the hub (``LocalConnector``).
+It runs in a thread of its own, so that a program that keeps its event loop busy delays no messages
+of others. When its process ends, one of the others becomes the hub (``LocalConnector``).
 """
 
 from __future__ import annotations

@@ -14,11 +14,11 @@ class Begun:
     """The turns of all executors of one cluster. Not thread-safe."""
 
     def __init__(self) -> None:
-        #: Owner → number of a turn → who has begun it; "" if it was withdrawn.
+        #: Owner → number of a turn → the worker that has begun it; "" if it was withdrawn.
         self.turns: dict[str, dict[int, str]] = {}
 
     def begin(self, owner: str, turn: int, worker: str) -> str | None:
-        """None if the worker may begin the turn; otherwise who has begun it before."""
+        """None if the worker may begin the turn; otherwise the worker that has begun it before."""
         turns = self.turns.setdefault(owner, {})
         if turn in turns:
             return turns[turn]

@@ -170,6 +170,10 @@ class ClusterExecutor:
             self._stop(turn)
         return False
 
+    def waits(self, call: RemoteCall) -> bool:
+        """See ``TaskExecutor``; what the cluster has been given counts as begun."""
+        return call.state is None
+
     def expects(self, token: bytes) -> float | None:
         """See ``KeepingExecutor``."""
         return self._turns.expects(token)

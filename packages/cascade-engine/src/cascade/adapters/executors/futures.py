@@ -111,6 +111,10 @@ class FuturesExecutor:
         self._withdrawn.discard(turn)
         return False
 
+    def waits(self, call: RemoteCall) -> bool:
+        """See ``TaskExecutor``; what the pool has been given counts as begun."""
+        return call.state is None
+
     def shutdown(self, wait: bool = True) -> None:
         """Take no more calls; the pool itself goes on.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from multiprocessing import util
 from typing import Any, Final, Literal, Self, TypeAlias
 
@@ -18,7 +18,7 @@ from cascade.adapters.executors.process_slots import Pool
 from cascade.adapters.executors.process_worker import Settings
 from cascade.spec.checks import check_count
 from cascade.spec.errors import ArgumentError
-from cascade.spec.protocols import Capabilities
+from cascade.spec.protocols import Capabilities, Host
 from cascade.spec.remote_calls import RemoteCall
 from cascade.spec.wording import short
 
@@ -95,12 +95,22 @@ class ProcessExecutor:
         """See ``TaskExecutor``; ``stop`` kills the process that makes the call."""
         return self._pool.cancel(call, stop)
 
+    def waits(self, call: RemoteCall) -> bool:
+        """See ``TaskExecutor``."""
+        return self._pool.waits(call)
+
     def shutdown(self, wait: bool = True) -> None:
         """Take no more calls, and end the processes after their present turn."""
         self._finalizer.cancel()
         self._pool.close()
         if wait:
             self._pool.join()
+
+    def start_host(self, entry: str, options: bytes, told: Callable[[Host, Any], None]) -> Host:
+        """See ``HostingExecutor``; ``shutdown`` does not end it."""
+        from cascade.adapters.executors.host_process import HostProcess
+
+        return HostProcess(self._pool.context, self._pool.settings, entry, options, told)
 
     @property
     def pids(self) -> list[int]:

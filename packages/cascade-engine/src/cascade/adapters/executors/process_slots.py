@@ -30,7 +30,7 @@ _PATIENCE: Final = 5.0
 #: How many processes one after the other may end before they begin the same call.
 _MOST_STARTS: Final = 3
 #: ``multiprocessing`` starts one process at a time.
-_starting = threading.Lock()
+starting = threading.Lock()
 _log = logging.getLogger("cascade.executors")
 
 
@@ -138,6 +138,14 @@ class Pool:
             slot.cancel(call, place, stop)
             return False
 
+    def waits(self, call: RemoteCall) -> bool:
+        """See ``TaskExecutor``."""
+        with self.lock:
+            if call.state is None:
+                return True
+            slot, place = call.state
+            return slot.worker is not None and slot.worker.board.begun <= place
+
     def close(self) -> None:
         """Take no more calls; slots end after their present turn."""
         with self.lock:
@@ -215,7 +223,7 @@ class Slot:
                 error.__cause__ = problem
                 return error
             if not worker.is_ready():
-                error = _not_started(worker.exit_code())
+                error = not_started(worker.exit_code())
                 worker.end()
                 return error
         self._made = 0
@@ -294,7 +302,7 @@ class Worker:
         name = "cascade worker"
         self._process = context.Process(target=main, args=(theirs, memory, settings), name=name)
         try:
-            with _starting:
+            with starting:
                 self._process.start()
         except BaseException:
             self._pipe.close()
@@ -395,7 +403,7 @@ def _how(code: int | None) -> str:
     return f" with exit code {code}"
 
 
-def _not_started(code: int | None) -> ExecutorError:
+def not_started(code: int | None) -> ExecutorError:
     return ExecutorError(
         f"a worker process ended{_how(code)} while it started; its own error is on standard error\n"
         "    A worker imports the program's main module, so a script needs\n"

@@ -14,6 +14,7 @@ import os
 import pickle
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing import parent_process
@@ -121,18 +122,36 @@ class Settings(NamedTuple):
 
 def main(pipe: Connection, memory: Any, settings: Settings) -> None:
     """The life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
-    for name in _THREADS:
-        os.environ.setdefault(name, str(settings.threads))
-    threading.Thread(target=_end_with_driver, args=(settings.folder,), daemon=True).start()
-    for module in settings.preload:
-        importlib.import_module(module)
+    prepare(settings)
     server = Server()
     pipe.send_bytes(READY)
     try:
         _serve(pipe, Board(memory), server)
     finally:
         server.close()
+
+
+def prepare(settings: Settings) -> None:
+    """Make this process one that belongs to its driver."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
+    _limit_threads(settings.threads)
+    threading.Thread(target=_end_with_driver, args=(settings.folder,), daemon=True).start()
+    for module in settings.preload:
+        importlib.import_module(module)
+
+
+def _limit_threads(most: int) -> None:
+    """Let libraries of numbers have so many threads, unless the user has set that.
+
+    Those that the main module imports have read the variables before this, and are told by
+    threadpoolctl, if that is installed.
+    """
+    is_set = any(name in os.environ for name in _THREADS)
+    for name in _THREADS:
+        os.environ.setdefault(name, str(most))
+    if not is_set and "numpy" in sys.modules:
+        with contextlib.suppress(ImportError):
+            importlib.import_module("threadpoolctl").threadpool_limits(most)
 
 
 def _serve(pipe: Connection, board: Board, server: Server) -> None:

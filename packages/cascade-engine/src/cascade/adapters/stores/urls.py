@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 from cascade.adapters.stores.memory import MemoryStore
 from cascade.adapters.stores.sqlite import SQLiteStore
@@ -53,6 +54,15 @@ def _memory(url: str) -> RunStore:
 def _sqlite(url: str) -> RunStore:
     path, options = sqlite_place(url)
     return SQLiteStore(path, **options)
+
+
+def absolute(url: str, folder: str) -> str:
+    """The URL of the same store for a process with another working directory than ``folder``."""
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        return url
+    path = os.path.join(folder, unquote(parts.path).removeprefix("/"))
+    return f"sqlite:///{quote(path)}{parts.query and f'?{parts.query}'}"
 
 
 def sqlite_place(url: str) -> tuple[str, dict[str, Any]]:

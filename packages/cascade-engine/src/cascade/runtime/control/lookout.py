@@ -93,7 +93,7 @@ class Lookout:
             self._serving = asyncio.create_task(self._serve(), name="views of an engine")
 
     async def _serve(self) -> None:
-        """Show what is asked for, until nobody has asked for a while."""
+        """Show what views ask for, until no view has asked for a while."""
         loop = asyncio.get_running_loop()
         allowance = self._allowance = Allowance(SHARE, loop.time, _BURST)
         try:

@@ -51,7 +51,7 @@ async def _send(engine: Engine, order: Order, answer: Callable[[Order, bool, str
     try:
         value = _value(engine, order)
         await engine.signal(order.run, order.name, value)
-    except Exception as error:  # the view shows it to the person who sent the signal
+    except Exception as error:  # the view shows it to the sender of the signal
         answer(order, False, error_text(error))
     else:
         answer(order, True, f"sent {order.name}")

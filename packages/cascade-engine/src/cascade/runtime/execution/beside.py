@@ -57,7 +57,11 @@ class _Beside(Generic[R]):
     def value(self) -> R:
         """Start the thread, and wait for its result."""
         with self._interruptible():
-            threading.Thread(target=self._run, name="cascade-cell", daemon=True).start()
+            try:
+                threading.Thread(target=self._run, name="cascade-cell", daemon=True).start()
+            except RuntimeError:  # the system refuses a thread
+                self._work.close()
+                raise
             while not self._is_done.wait(_LOOK):
                 pass
         if self._interrupts:

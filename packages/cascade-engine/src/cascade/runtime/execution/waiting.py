@@ -20,7 +20,8 @@ class Waiting(NamedTuple):
     task: str
     #: ``LazyResult.number`` of the node; 0 if there is none.
     node: int
-    #: ``"inputs"``, ``"retry delay"``, ``"worker thread"``, ``"thread of the resources"``,
+    #: ``"inputs"``, ``"retry delay"``, ``"worker thread"``, ``"worker process"`` (or the name of
+    #: a cluster: ``"worker dask"``), ``"thread of the resources"``,
     #: ``"signal approval"``, ``"sleep until 2026-11-30 12:30:00 UTC"``, ``"equal call of another
     #: run"`` (of a cached task), or the limit: ``"capacity gpu"``, ``"pause global"``,
     #: ``"concurrency task:fetch 4"``, ``"rate_limit global 10/s"``.

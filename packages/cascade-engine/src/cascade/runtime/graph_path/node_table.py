@@ -30,12 +30,7 @@ from cascade.runtime.graph_path.segments import (
 )
 from cascade.runtime.graph_path.standstill import lacking, standstill
 from cascade.runtime.graph_path.streams import Streams, is_list_of_items
-from cascade.runtime.semantics.outcomes import (
-    RELEASED,
-    Missing,
-    is_error,
-    released,
-)
+from cascade.runtime.semantics.outcomes import RELEASED, Missing, is_error, released
 from cascade.runtime.semantics.pins import Pins
 from cascade.runtime.semantics.recording import Record
 from cascade.runtime.straightline.stops import Begun
@@ -113,11 +108,7 @@ class Nodes:
         """
         done = () if self._journal is None else self._take_done(wiring)
         outside = wiring.outside
-        handed = (
-            [(lazy, *self.look_up(lazy)) for lazy in self.streams.lists_of(wiring)]
-            if outside
-            else ()
-        )
+        handed = [(z, *self.look_up(z)) for z in self.streams.lists_of(wiring)] if outside else ()
         nodes = wiring.nodes() if self.first is not None else ()
         segment = Segment(wiring, continuation, self.first is None)
         if self._record is not None:
@@ -141,11 +132,13 @@ class Nodes:
         self._pin(wiring)
         for lazy in kept:
             segment.keep(lazy)
-        ready = self.streams.attach_known(segment, wiring) if outside else ()
-        for lazy, known, value in handed:
-            self._hand_on(known, value, segment, lazy)
+        ready = wiring.ready
+        if outside:
+            ready = [*ready, *self.streams.attach_known(segment, wiring)]
+            for lazy, known, value in handed:
+                self._hand_on(known, value, segment, lazy)
         activate = self._activate
-        for lazy in (*wiring.ready, *ready):
+        for lazy in ready:
             activate(segment, lazy)
         segment.deep = is_list_of_items(wiring.target)  # from here on
         if done:
@@ -237,7 +230,9 @@ class Nodes:
         """The address of a node's value; for a target, that of its segment."""
         if segment is self.first:
             return Address(segment, node)
-        return self._memory[weakref.ref(node)]  # one object, shared by all that pass its value on
+        # One object, shared by all that pass its value on; a segment of which only the target is
+        # left has forgotten it.
+        return segment.nodes.get(node) or self._memory[weakref.ref(node)]
 
     def look_up(self, lazy: LazyResult[Any]) -> tuple[Address, Any]:
         """The address of a lazy value that the run has met, and its value, or PENDING.
@@ -265,7 +260,8 @@ class Nodes:
     def _pin(self, wiring: Wiring) -> None:
         """Pin values of a new segment marked by ``keep()``, and those its tasks can name (M21)."""
         pins = self._pins
-        if not wiring.users and wiring.target is self._target_of_first():
+        assert self.first is not None
+        if not wiring.users and wiring.target is self.first.target:
             self._alone = wiring
             return
         if self._alone is not None:
@@ -281,10 +277,6 @@ class Nodes:
     def live(self) -> Collection[Segment]:
         """The segments that are not done, in the order in which they were added; a copy."""
         return self._live.copy()
-
-    def _target_of_first(self) -> LazyResult[Any]:
-        assert self.first is not None
-        return self.first.target
 
     def _search_alone(self) -> None:
         assert self._alone is not None
@@ -337,7 +329,7 @@ class Nodes:
 
         Uses a list of pending items and no recursion: values may be passed on along a long chain.
         """
-        todo: list[tuple[Segment, LazyResult[Any], Any]] = []
+        todo: list[tuple[Segment, LazyResult[Any], Any]] | None = None
         left_out = 0
         only: LazyResult[Any] | None = None
         while True:
@@ -357,6 +349,7 @@ class Nodes:
                     else:
                         self._activate(segment, user)
             else:
+                todo = [] if todo is None else todo
                 was_only, only = only is node, None
                 if self.watched and (segment, node) in self.watched:
                     for then in reversed(self.watched.pop((segment, node))):
@@ -368,7 +361,7 @@ class Nodes:
                 if self._record is not None and node not in segment.outside:
                     self._record(node, value)
                 entry = segment.slots.get(node)
-                users = users_of(entry)
+                users = [] if entry is None else users_of(entry)
                 if type(entry) is Several:
                     segment.slots[node] = segment.share(node, value, entry)
                 elif entry is not None or node is segment.target:
@@ -440,7 +433,8 @@ class Nodes:
         del self._live[segment]
         for node, address in segment.nodes.items():
             if address.segment is segment and not (segment.taken and segment.awaits(node)):
-                address.settle(segment.value(node))
+                is_left = node in segment.slots or node is segment.target
+                address.settle(segment.value(node) if is_left else RELEASED)
         segment.close()
 
     def close(self) -> None:

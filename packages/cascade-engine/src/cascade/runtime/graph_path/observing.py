@@ -1,6 +1,6 @@
 """Observing: the nodes of a run under way and their states, for a view of it in another process.
 
-Nothing is prepared for it: it reads the tables that a run keeps anyway. Nodes that nobody asks for
+Nothing is prepared for it: it reads the tables that a run keeps anyway. Nodes that no view asks for
 cost nothing, and no shortcut is left out. A state is found by looking, so one that lasts for less
 time than passes between two looks is not seen.
 

@@ -73,7 +73,7 @@ class RunParts:
         run: The run.
         makers: Makes the parts.
         tier: The tier for nodes that have proven to be loops.
-        reports: Publishes the events of nodes; by default for those who subscribe now.
+        reports: Publishes the events of nodes; by default for the present subscribers.
 
     Attributes:
         run: The run.

@@ -163,7 +163,7 @@ class GraphRun:
         solver: See GraphExecutionStrategy.
         tier: See GraphExecutionStrategy.
         compiled: Whether a target that is a lone call of a loop task begins as a compiled loop.
-        reports: Publishes the events of nodes; by default for those who subscribe now.
+        reports: Publishes the events of nodes; by default for the present subscribers.
     """
 
     def __init__(

@@ -9,12 +9,12 @@ from typing import TextIO
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.console import terminal
 from cascade.runtime.context_managers import around
-from cascade.runtime.notebook import kernel
 from cascade.runtime.telemetry.bars import Bars
 from cascade.runtime.telemetry.cell_progress import CellProgress
 from cascade.runtime.telemetry.levels import LogLevel
 from cascade.runtime.telemetry.lines import LineWriter, LogFormat
 from cascade.runtime.telemetry.progress import progress_lines
+from cascade.spec.shown import kernel
 
 
 @around

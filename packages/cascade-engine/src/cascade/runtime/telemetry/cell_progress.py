@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Final, Self
 
 from cascade.graph.durations import duration_text
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.events import Notice
-from cascade.runtime.notebook import kernel
 from cascade.runtime.telemetry.html_tables import html_text
 from cascade.runtime.telemetry.tally import RunFigures, RunTally
+from cascade.spec.shown import kernel
 from cascade.spec.wording import visible
 
 #: Most seconds between two changes of the output, on the clock of the events.
@@ -41,12 +40,7 @@ class CellProgress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.tally.close()
 
     def _changed(self, run: RunFigures, event: Notice) -> None:
@@ -76,12 +70,13 @@ def bundle_of(runs: Sequence[RunFigures], so_far: dict[str, float]) -> dict[str,
 
 
 def _said(run: RunFigures, so_far: dict[str, float]) -> str:
-    ended = run.status != "running"
-    said = [f"{run.done:,}/{run.planned:,}", *run.remarks]
-    if run.status not in ("running", "succeeded"):
-        said.insert(0, run.status)
-    seconds = run.seconds if ended else so_far.get(run.run_id)
-    return ", ".join(said) + ("" if seconds is None else f" in {duration_text(seconds)}")
+    """Its status, counts, seconds and remarks."""
+    seconds = so_far.get(run.run_id) if run.status == "running" else run.seconds
+    counts = f"{run.done:,}/{run.planned:,}"
+    if seconds is not None:
+        counts += f" in {duration_text(seconds)}"
+    status = [run.status] if run.status not in ("running", "succeeded") else []
+    return ", ".join([*status, counts, *run.remarks])
 
 
 def _bar(run: RunFigures) -> str:

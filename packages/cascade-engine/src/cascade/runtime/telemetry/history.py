@@ -143,7 +143,7 @@ class History(Subscriber, Shown):
 
     def _repr_html_(self) -> str:
         names, rows, left = self._table()
-        return html_lines([self._counts()]) + html_table(names, rows) + html_lines(left)
+        return html_lines([self._counts()]) + html_table(names, rows, (0, 1, 3)) + html_lines(left)
 
     def _counts(self) -> str:
         counts = Counter(record.state for record in self.nodes.values())

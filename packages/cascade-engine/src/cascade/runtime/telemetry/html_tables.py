@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Collection, Iterable, Sequence
 
 from cascade.spec.wording import visible
 
 
 def html_text(text: str) -> str:
     """``text`` as HTML, with escapes for what is not visible."""
+    from html import escape  # only notebooks need it
+
     return escape(visible(text, lines=True))
 
 
@@ -19,17 +20,32 @@ def html_lines(lines: Iterable[str]) -> str:
     return f"<p>{text}</p>" if text else ""
 
 
-def html_table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose first column is text, and whose others are numbers; empty without rows."""
-    shown = [_row("td", row) for row in rows]
+def html_table(
+    names: Sequence[str], rows: Iterable[Sequence[str]], texts: Collection[int] = (0,)
+) -> str:
+    """A table; empty without rows.
+
+    Args:
+        names: The heads of the columns.
+        rows: A text for each column.
+        texts: The places of columns of text; the others are numbers.
+    """
+    shown = [_row("td", row, texts) for row in rows]
     if not shown:
         return ""
-    return f"<table><thead>{_row('th', names)}</thead><tbody>{''.join(shown)}</tbody></table>"
+    head = _row("th", names, texts)
+    return f"<table><thead>{head}</thead><tbody>{''.join(shown)}</tbody></table>"
 
 
-def _row(tag: str, cells: Sequence[str]) -> str:
-    left, right = (f'<{tag} style="text-align:{side}">' for side in ("left", "right"))
-    texts = (
-        f"{right if place else left}{html_text(cell)}</{tag}>" for place, cell in enumerate(cells)
+def _row(tag: str, cells: Sequence[str], texts: Collection[int]) -> str:
+    sides = ("left" if place in texts else "right" for place in range(len(cells)))
+    return "".join(
+        [
+            "<tr>",
+            *(
+                f'<{tag} style="text-align:{side}">{html_text(cell)}</{tag}>'
+                for side, cell in zip(sides, cells, strict=True)
+            ),
+            "</tr>",
+        ]
     )
-    return f"<tr>{''.join(texts)}</tr>"

@@ -10,10 +10,10 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.console import flush, stream_of, terminal, write_line
 from cascade.runtime.context_managers import around
 from cascade.runtime.events import Notice, RunFinished, RunStarted
-from cascade.runtime.notebook import kernel
 from cascade.runtime.telemetry.bars import Bars
 from cascade.runtime.telemetry.cell_progress import CellProgress
 from cascade.runtime.telemetry.tally import RunFigures, RunTally
+from cascade.spec.shown import kernel
 from cascade.spec.wording import visible
 
 if TYPE_CHECKING:

@@ -233,17 +233,22 @@ def _is_bound(task: Expression, api: CheckerPluginInterface) -> bool | None:
     return of_object
 
 
+def _widened(called: _Called, found: Parameters) -> list[Type]:
+    """The types of the task's parameters, each with lazy values of it where some are given."""
+    given = called.given(found.arg_kinds, found.arg_names)
+    return [
+        widened(kind, called.lazy, expressions)
+        for kind, expressions in zip(found.arg_types, given, strict=True)
+    ]
+
+
 def _call_signature(context: MethodSigContext) -> CallableType:
     """Of ``task(…)``."""
     called = _Called(context, of_method=False)
     found = called.parameters
     if found is None:
         return context.default_signature
-    given = called.given(found.arg_kinds, found.arg_names)
-    types = [
-        widened(kind, called.lazy, expressions)
-        for kind, expressions in zip(found.arg_types, given, strict=True)
-    ]
+    types = _widened(called, found)
     return called.signature(types, found.arg_kinds, found.arg_names)
 
 
@@ -253,11 +258,7 @@ def _tail_signature(context: MethodSigContext) -> CallableType:
     found = called.parameters
     if found is None:
         return context.default_signature
-    given = called.given(found.arg_kinds, found.arg_names)
-    types = [
-        widened(kind, called.lazy, expressions)
-        for kind, expressions in zip(found.arg_types, given, strict=True)
-    ]
+    types = _widened(called, found)
     kinds = [_OPTIONAL.get(kind, kind) for kind in found.arg_kinds]
     return called.signature(types, kinds, found.arg_names)
 

@@ -185,8 +185,8 @@ class FastLane(Part):
                     self._reports.passed(lazy, started)
                 slots = segment.slots
                 try:
-                    users = slots[lazy]
-                except KeyError:  # it is the segment's target
+                    users = None if lazy is segment.target else slots[lazy]
+                except KeyError:  # the segment is done
                     users = None
                 if (
                     recorded

@@ -8,11 +8,12 @@ of the run goes on with it in the slow lane, as after a call of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
 from cascade.runtime.attempts import timed_out
@@ -20,6 +21,7 @@ from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.elsewhere.sending import Sending
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.execution.taken_once import TakenOnce
+from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import PENDING, Raised, Work
 from cascade.runtime.limits.admission import needs_permit
@@ -28,6 +30,8 @@ from cascade.spec.blueprint import TailCall
 from cascade.spec.culprits import unsendable, unsendable_call
 from cascade.spec.errors import TaskTimeoutError
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import number_of
+from cascade.spec.map_items import item_of
 from cascade.spec.policies import CallPolicies
 from cascade.spec.remote_calls import Link, Outcome, RemoteCall, RemoteValue, collected_inputs
 from cascade.spec.sent_resources import PackedResource
@@ -49,10 +53,11 @@ class Flight(TakenOnce):
         timer: Ends it in time.
         late: Done when the call ends, if that was given up.
         land: Lets virtual time go on.
+        since: When it was handed to the executor, by ``time.monotonic``.
         links: The nodes whose calls follow there.
     """
 
-    __slots__ = ("call", "context", "land", "late", "layers", "links", "timer", "work")
+    __slots__ = ("call", "context", "land", "late", "layers", "links", "since", "timer", "work")
 
     def __init__(self, work: Work) -> None:
         super().__init__()
@@ -62,6 +67,7 @@ class Flight(TakenOnce):
         self.late: Future[None] | None = None
         self.land: Callable[[], object] | None = None
         self.links: Sequence[LazyResult[Any]] = ()
+        self.since = monotonic()
         self.layers: Layers | None = None
         self.context: Context | None = None
 
@@ -112,6 +118,18 @@ class RemoteLane(Part):
         #: Nodes whose calls were made together with those before them → how these have ended.
         self._ahead: dict[LazyResult[Any], Outcome] = {}
         self._quiet: asyncio.Future[None] | None = None
+        self._run.watch_remote(self.waiting)
+
+    def waiting(self) -> Iterator[Waiting]:
+        """The calls that wait for a worker, and the tasks of this run that have one."""
+        waits, flights = self._executor.waits, list(self._flights)
+        begun = tuple(flight.call.name for flight in flights if not waits(flight.call))
+        reason = f"worker {self._executor.capabilities.mark}"
+        for flight in flights:
+            if waits(flight.call):
+                source = flight.work.source
+                place = flight.call.name, number_of(source), reason, begun, None, flight.since
+                yield Waiting(*place, item_of(source))
 
     @property
     def busy(self) -> bool:

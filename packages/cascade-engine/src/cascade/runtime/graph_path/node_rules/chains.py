@@ -34,11 +34,11 @@ class Chains(Part):
         self.began = 0.0
 
     def go_along(self, work: Work, lazy: LazyResult[Any]) -> bool | None:
-        """Let ``work`` continue as ``lazy``; None if the inputs of ``lazy`` are no chain.
+        """Let ``work`` continue as ``lazy``, which has one input; None if that ends no chain.
 
         Otherwise whether ``work`` is ready for its next call, that of ``lazy``.
         """
-        if not lazy._plain or len(lazy._dependencies) != 1 or self._run.constraints.any:
+        if not lazy._plain or self._run.constraints.any:
             return None
         found = chain(lazy._dependencies[0])
         if found is None or found.lazies[0].number <= self._nodes.newest:

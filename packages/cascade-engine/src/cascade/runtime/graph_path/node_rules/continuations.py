@@ -79,7 +79,8 @@ class Continuations(Part):
                 self._reports.started(work)
             return True
         ready = None
-        if not on_loop and self._reports.silent and nodes.simple:
+        has_one_input = len(lazy._dependencies) == 1
+        if has_one_input and not on_loop and self._reports.silent and nodes.simple:
             ready = self._parts.chains.go_along(work, lazy)
         if ready:
             return True
@@ -177,7 +178,8 @@ class Continuations(Part):
             wiring = wire(lazy, known)
         else:
             wiring = self._parts.commits.add(work.node, lazy, known)
-        self._run.check(wiring.special)
+        if wiring.special:
+            self._run.check(wiring.special)
         self._run.report_plan(wiring.nodes)
         self._nodes.add(wiring, continuation)
 

@@ -1,0 +1,277 @@
+"""Hosting: runs that ``engine.start(…, on=…)`` has executed in other processes.
+
+Such a run is a durable one. The driver creates it in the store and names it to a host process,
+whose engine claims it. Its steps, signals and value go through the store; constraints of the
+engine are sent to all hosts. If a host is killed, another one goes on with its runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from weakref import WeakSet
+
+from cascade.adapters.stores.urls import absolute
+from cascade.graph.build import build_graph
+from cascade.runtime.durable.claiming import dead_for
+from cascade.runtime.durable.programs import Wanted, check_same
+from cascade.runtime.durable.runs import DurableRuns
+from cascade.runtime.elsewhere.executors import processes
+from cascade.runtime.elsewhere.host_messages import EndThere, LimitThere, RunThere
+from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event
+from cascade.spec.errors import ExecutorError, RunError
+from cascade.spec.lazy_types import LazyResult
+from cascade.spec.protocols import Host, HostingExecutor
+from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus
+from cascade.spec.wire import dumps
+from cascade.spec.wire_errors import loads_error
+from cascade.spec.wording import short
+
+if TYPE_CHECKING:
+    from cascade.runtime.bus import MessageBus
+    from cascade.runtime.limits.constraints import ConstraintManager
+
+#: Where ``engine.start`` has a run executed.
+On: TypeAlias = HostingExecutor | Literal["process"]
+#: The main function of a host. By its name, because it makes an engine.
+_ENTRY: Final = "cascade.runtime.hosted"
+_log: Final = logging.getLogger("cascade.executors")
+
+
+class _HostLostError(Exception):
+    """The process of a run has ended."""
+
+
+class Hosting:
+    """The hosted runs of one engine, in one event loop.
+
+    Args:
+        runs: The durable runs of the engine.
+        options: Those of the engines of hosts.
+        constraints: The rules that hold for hosted runs too.
+        bus: Tells of changes of these.
+    """
+
+    def __init__(
+        self,
+        runs: DurableRuns,
+        options: Mapping[str, Any],
+        constraints: ConstraintManager,
+        bus: MessageBus,
+    ) -> None:
+        self._runs = runs
+        self._options = options
+        self._constraints = constraints
+        self._loop = asyncio.get_running_loop()
+        self._hosts: dict[HostingExecutor, list[Host]] = {}
+        #: All of them; replaced, never changed, for other threads.
+        self._all: tuple[Host, ...] = ()
+        #: That of ``on="process"``.
+        self._processes: HostingExecutor | None = None
+        #: Guards the choice of a host, which may start one.
+        self._choosing = asyncio.Lock()
+        #: Id → what its host tells of it: the error of the run as bytes, or None.
+        self._ends: dict[str, asyncio.Future[bytes | None]] = {}
+        self._cancelled: set[str] = set()
+        #: Hosts that are being started.
+        self._starts: set[asyncio.Task[Host]] = set()
+        #: Hosts that have ended.
+        self._gone: WeakSet[Host] = WeakSet()
+        self._unsubscribe = [
+            bus.subscribe(ConstraintSet, self._limit, at_once=True),
+            bus.subscribe(ConstraintRemoved, self._limit, at_once=True),
+        ]
+
+    def executor(self, on: Any) -> HostingExecutor:
+        """The executor of ``on=``.
+
+        Raises:
+            ExecutorError: It starts no processes for runs.
+        """
+        if on == "process":
+            if self._processes is None:
+                self._processes = cast("HostingExecutor", processes())
+            return self._processes
+        if isinstance(on, HostingExecutor):
+            return on
+        raise ExecutorError(
+            "on= takes 'process' or a cs.ProcessExecutor, whose processes execute whole runs, but "
+            f"got {short(on)}\n"
+            "    on other machines:  cs.enqueue(store, target), and `cascade work` there"
+        )
+
+    def cancel(self, run_id: str) -> None:
+        """Let a run whose work is cancelled next end for good, and not as interrupted."""
+        self._cancelled.add(run_id)
+
+    async def execute(self, new: Wanted, executor: HostingExecutor) -> Any:
+        """The value of a run, computed by a host.
+
+        Raises:
+            RunConflictError: The id belongs to another target.
+            ExecutorError: No host can be started.
+            Exception: The error of the run.
+        """
+        run_id = new.new.run_id
+        try:
+            run = await self._created(new)
+            if run.status is RunStatus.SUCCEEDED:
+                return await self._runs.result(run)
+            error = await self._hosted(run_id, executor, _modules_of(new.program.target))
+        except asyncio.CancelledError:
+            if run_id in self._cancelled:
+                await self._cancel_stored(run_id)
+            raise
+        finally:
+            self._ends.pop(run_id, None)
+            self._cancelled.discard(run_id)
+        if error is not None:
+            raise loads_error(error)
+        ended = await self._runs.call(self._runs.store.find, run_id)
+        assert ended is not None
+        return await self._runs.result(ended)
+
+    async def _created(self, new: Wanted) -> RunRecord:
+        """The run, created if the store has none with its id. A cancel waits for that."""
+        store = self._runs.store
+        with self._runs.opening(new.new.run_id):
+            creating = asyncio.ensure_future(self._runs.call(store.create, [new.new]))
+            try:
+                (created,) = await asyncio.shield(creating)
+            except asyncio.CancelledError:
+                await asyncio.wait([creating])
+                raise
+        run: RunRecord = created.run
+        if not created.new:
+            loaded = await self._runs.call(store.load, run.number)
+            check_same(self._runs.codec, new, run, loaded)
+        return run
+
+    async def _hosted(
+        self, run_id: str, executor: HostingExecutor, modules: list[str]
+    ) -> bytes | None:
+        """The error of a run that hosts have executed, as bytes."""
+        while True:
+            host = await self._chosen(executor, run_id)
+            end = self._ends[run_id] = self._loop.create_future()
+            host.send(RunThere(run_id, modules))
+            try:
+                return await asyncio.shield(end)
+            except _HostLostError:
+                _log.warning("a host process was lost; another one goes on with run %r", run_id)
+            except asyncio.CancelledError:
+                host.send(EndThere(run_id, run_id in self._cancelled))
+                with suppress(_HostLostError):
+                    await end
+                raise
+
+    async def _cancel_stored(self, run_id: str) -> None:
+        """Cancel a run in the store, if its host has not done so."""
+        store = self._runs.store
+        run = await self._runs.call(store.find, run_id)
+        if run is not None and run.status not in FINISHED:
+            dead = dead_for(run_id, await self._runs.call(store.owners))
+            await self._runs.call(store.cancel, run_id, dead=dead)
+
+    async def _chosen(self, executor: HostingExecutor, run_id: str) -> Host:
+        """The host with the fewest runs; a new one, as long as there may be more and all work."""
+        async with self._choosing:
+            hosts = self._hosts.setdefault(executor, [])
+            host = min(hosts, key=lambda one: len(one.runs), default=None)
+            if host is None or (host.runs and len(hosts) < executor.max_workers):
+                # A task of its own, so that a cancel leaves no process behind.
+                start = self._loop.create_task(self._start(executor))
+                self._starts.add(start)
+                start.add_done_callback(self._starts.discard)
+                host = await asyncio.shield(start)
+            host.runs.add(run_id)
+            return host
+
+    async def _start(self, executor: HostingExecutor) -> Host:
+        """A new host."""
+        options = dumps(self._options)
+        host = await asyncio.to_thread(executor.start_host, _ENTRY, options, self._told)
+        if host in self._gone:
+            raise ExecutorError("a host process ended as soon as it had started")
+        self._hosts.setdefault(executor, []).append(host)
+        self._all = (*self._all, host)
+        self._tell_limits([host])
+        return host
+
+    async def close(self) -> None:
+        """End the hosts. No hosted run is under way any more, or it is handed over."""
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        await asyncio.gather(*self._starts, return_exceptions=True)
+        hosts, self._all = self._all, ()
+        self._hosts.clear()
+        await asyncio.gather(*(asyncio.to_thread(host.close) for host in hosts))
+
+    # -- messages -----------------------------------------------------------------------------
+
+    def _told(self, host: Host, message: Any) -> None:
+        """A host has told something, or has ended. In any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._take, host, message)
+
+    def _take(self, host: Host, message: Any) -> None:
+        if message is None:
+            self._gone.add(host)
+            self._forget(host)
+            for run_id in host.runs:
+                end = self._ends.get(run_id)
+                if end is not None and not end.done():
+                    end.set_exception(_HostLostError())
+            host.runs.clear()
+            return
+        host.runs.discard(message.run_id)
+        end = self._ends.get(message.run_id)
+        if end is not None and not end.done():
+            end.set_result(message.error)
+
+    def _forget(self, host: Host) -> None:
+        self._all = tuple(one for one in self._all if one is not host)
+        for hosts in self._hosts.values():
+            if host in hosts:
+                hosts.remove(host)
+
+    def _limit(self, _event: Event) -> None:
+        self._tell_limits(self._all)
+
+    def _tell_limits(self, hosts: Iterable[Host]) -> None:
+        """Send the constraints in force. In any thread."""
+        active = self._constraints.active()
+        found = [replace(info.constraint, ttl=info.seconds_left) for info in active]
+        message = LimitThere(found)
+        for host in hosts:
+            host.send(message)
+
+
+def shared_store(store: Any, folder: str) -> str:
+    """The URL of the store of an engine, for hosts.
+
+    Args:
+        store: As the engine was given it.
+        folder: The working directory at that time.
+
+    Raises:
+        RunError: The engine has none, or other processes cannot open it.
+    """
+    if isinstance(store, str) and not store.startswith("memory:"):
+        return absolute(store, folder)
+    raise RunError(
+        "engine.start(…, on=…) needs a store that other processes can open, by its URL, but the "
+        f"engine has {'none' if store is None else short(store)}\n"
+        '    right:  cs.Engine(store="sqlite:///runs.db")'
+    )
+
+
+def _modules_of(target: LazyResult[Any]) -> list[str]:
+    """The modules with the tasks of a target."""
+    tasks = [lazy.task for lazy in build_graph(target).lazies]
+    named = {str(getattr(task, "__module__", "")) for task in tasks}
+    return sorted(name for name in named if name and not name.startswith("cascade."))

@@ -1,0 +1,200 @@
+"""Runs in other processes: ``engine.start(…, on=…)``. Kills are real."""
+
+import asyncio
+import os
+import random
+import signal
+from contextlib import suppress
+
+import pytest
+from tests import agents_elsewhere as agents
+from tests import remote_tasks as tasks
+from tests.engine.durable.trials import MANY
+
+import cascade as cs
+from cascade.adapters.stores import open_store
+from cascade.spec.errors import (
+    ExecutorError,
+    RunCancelledError,
+    RunError,
+    SerializationError,
+)
+from cascade.spec.run_rows import RunStatus
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "effects")
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
+def status(url, run_id):
+    store = open_store(url)
+    try:
+        return store.find(run_id).status
+    finally:
+        store.close()
+
+
+async def until(condition):
+    await asyncio.to_thread(tasks.wait_until, condition)
+
+
+def pids(path):
+    return [int(line.split()[0]) for line in tasks.lines(path)]
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_an_agent_lives_elsewhere_and_its_process_ends_with_the_engine(url, path):
+    async with cs.Engine(store=url) as engine:
+        with cs.ProcessExecutor(2) as executor:
+            runs = [engine.start(agents.counts(path, 5), on=executor) for _ in range(3)]
+            found = {await run.result() for run in runs}
+    assert os.getpid() not in found
+    assert len(found) == 2
+    assert len(tasks.lines(path)) == 18
+    assert not any(map(is_running, found))
+
+
+async def test_a_finished_run_gives_its_value_again(url, path):
+    for _ in range(2):
+        async with cs.Engine(store=url) as engine:
+            run = engine.start(agents.counts(path, 2), run_id="one", on="process")
+            assert await run.result() == pids(path)[0]
+    assert len(tasks.lines(path)) == 3
+
+
+async def test_signals_and_errors_and_cancels(url, path):
+    async with cs.Engine(store=url) as engine:
+        asking = engine.start(agents.asks(path), run_id="asks", on="process")
+        await engine.signal("asks", "answer", {"ok": True})
+        answer, pid = await asking.result()
+        assert answer == {"ok": True}
+        assert pid != os.getpid()
+        with pytest.raises(tasks.OddError) as caught:
+            await engine.start(agents.fails(), run_id="fails", on="process").result()
+        assert caught.value.code == 404
+        assert status(url, "fails") is RunStatus.FAILED
+        endless = engine.start(agents.counts(path, 10**9), run_id="endless", on="process")
+        await until(lambda: len(tasks.lines(path)) > 3)
+        endless.cancel()
+        with pytest.raises(RunCancelledError):
+            await endless.result()
+        assert status(url, "endless") is RunStatus.CANCELLED
+
+
+async def test_constraints_hold_there(url, path):
+    async with cs.Engine(store=url) as engine:
+        engine.constraints.pause("task:counts")
+        run = engine.start(agents.counts(path, 3), on="process")
+        ready = engine.start(agents.asks(path), run_id="asks", on="process")
+        await until(lambda: tasks.lines(path) == ["asks"])
+        engine.constraints.resume("task:counts")
+        await run.result()
+        assert len(tasks.lines(path)) == 5
+        ready.cancel()
+
+
+async def test_closing_the_engine_hands_its_runs_over(url, path):
+    async with cs.Engine(store=url) as engine:
+        engine.start(agents.counts(path, 40), run_id="moves", on="process")
+        await until(lambda: len(tasks.lines(path)) > 5)
+    assert status(url, "moves") is RunStatus.ENQUEUED
+    made = len(tasks.lines(path))
+    async with cs.Engine(store=url) as engine:
+        await engine.start(agents.counts(path, 40), run_id="moves", on="process").result()
+    first, _second = dict.fromkeys(pids(path))
+    assert pids(path).count(first) == made
+    assert len(tasks.lines(path)) - 41 in (0, 1)  # the step that was cancelled is made again
+
+
+async def test_another_process_goes_on_when_one_is_killed(url, path):
+    async with cs.Engine(store=url) as engine:
+        run = engine.start(agents.counts(path, 60), run_id="moves", on=cs.ProcessExecutor(1))
+        await until(lambda: len(tasks.lines(path)) > 5)
+        os.kill(pids(path)[0], signal.SIGKILL)
+        last = await run.result()
+    first, second = dict.fromkeys(pids(path))
+    assert (first, second) == (pids(path)[0], last)
+    assert len(tasks.lines(path)) - 61 in (0, 1, 2)
+
+
+async def test_an_agent_that_ends_its_process_is_tried_again(url, path):
+    async with cs.Engine(store=url) as engine:
+        pid = await engine.start(agents.dies(path), on="process").result()
+    assert len(tasks.lines(path)) == 3
+    assert not is_running(pid)
+
+
+async def test_what_cannot_live_elsewhere_is_refused_at_once(url, path):
+    @cs.task
+    async def local():
+        raise AssertionError
+
+    async with cs.Engine(store=url) as engine:
+        with pytest.raises(SerializationError, match="local"):
+            engine.start(local(), on="process")
+        with pytest.raises(ExecutorError, match="on= takes 'process'"):
+            engine.start(agents.fails(), on=object())
+        assert engine.runs() == []
+    for store in (None, "memory:"):
+        async with cs.Engine(store=store) as engine:
+            with pytest.raises(RunError, match="needs a store that other processes can open"):
+                engine.start(agents.fails(), on="process")
+
+
+async def test_a_cancel_before_there_is_a_process_leaves_neither_process_nor_run(url, path):
+    executor = cs.ProcessExecutor(1)
+    started = []
+    start_host = executor.start_host
+    executor.start_host = lambda *given: started.append(start_host(*given)) or started[0]
+    async with cs.Engine(store=url) as engine:
+        run = engine.start(agents.counts(path, 10**9), run_id="early", on=executor)
+        await until(lambda: os.path.exists(url.removeprefix("sqlite:///")))
+        await asyncio.sleep(0)
+        run.cancel()
+        with pytest.raises(RunCancelledError):
+            await run.result()
+    assert status(url, "early") is RunStatus.CANCELLED
+    assert not any(is_running(host.pid) for host in started)
+    assert tasks.lines(path) == []
+
+
+@pytest.mark.thorough
+async def test_agents_survive_any_number_of_kills(url, path):
+    """Each step is made, whichever processes are killed at whatever moment."""
+    steps, agents_at_once = 300, 3
+    async with cs.Engine(store=url) as engine:
+        executor = cs.ProcessExecutor(2)
+        paths = [f"{path}{n}" for n in range(agents_at_once)]
+        runs = [engine.start(agents.counts(one, steps, 0.02), on=executor) for one in paths]
+        for _ in range(MANY):
+            before = sum(len(tasks.lines(one)) for one in paths)
+            if all(run.status != "running" for run in runs):
+                break
+            hosts = engine._hosting._all
+            if hosts:
+                os.kill(random.choice(hosts).pid, signal.SIGKILL)
+            with suppress(AssertionError):  # all have ended meanwhile
+                await asyncio.to_thread(
+                    tasks.wait_until,
+                    lambda before=before: sum(len(tasks.lines(one)) for one in paths) > before,
+                    5,
+                )
+        for run in runs:
+            await run.result()
+    for one in paths:
+        lefts = [int(line.split()[1]) for line in tasks.lines(one)]
+        assert sorted({*lefts}, reverse=True) == [*range(steps, -1, -1)]
+        assert lefts == sorted(lefts, reverse=True)  # no step comes after a later one
