@@ -6,6 +6,8 @@ import threading
 import pytest
 
 import cascade as cs
+from cascade.graph.compiler import BlueprintBuilder
+from cascade.runtime.vm import VirtualMachine
 from cascade.testing import VirtualTime, override
 
 
@@ -225,6 +227,19 @@ async def test_it_holds_in_streams_started_runs_and_durable_runs():
             assert await engine.start(fetch(1)).result() == 9
             assert await engine.run(add([fetch(1), 1]), run_id="one") == 10
         assert await engine.run(add([fetch(1), 1]), run_id="one") == 10  # as it was stored
+
+
+def test_it_holds_where_everything_would_go_to_other_processes():
+    with override(fetch, function=lambda n: (threading.get_native_id(), n)):
+        values = cs.run([fetch(1), fetch.map(n=[2])], executor="process")
+    assert [values[0][1], values[1][0][1]] == [1, 2]
+
+
+async def test_it_holds_on_a_virtual_machine_without_an_engine():
+    blueprint = BlueprintBuilder().build(fetch(2))
+    with override(fetch, value=77):
+        assert await VirtualMachine().execute(blueprint, (2,)) == 77
+    assert await VirtualMachine().execute(blueprint, (2,)) == 2
 
 
 def test_the_inner_of_two_wins_and_blocks_end_in_any_order():
