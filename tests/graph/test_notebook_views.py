@@ -97,7 +97,7 @@ def test_a_large_graph_is_drawn_near_its_target(many):
         lazy = pair(lazy)
     for target in (lazy, build_graph(lazy)):
         text = view_of(target)["text/vnd.mermaid"]
-        assert text.count("pair") == 100
+        assert text.count("pair") == 30
         assert 'm0>"… 1 more"]' in text
         assert "load" not in text
 
@@ -119,7 +119,7 @@ def test_only_the_nodes_that_may_be_shown_are_visited(many, monkeypatch):
 def test_a_wide_graph_is_counted(many):
     text = view_of(join([load() for _ in range(many)]))["text/vnd.mermaid"]
 
-    assert f"… {many - 98:,} more" in text
+    assert f"… {many - 28:,} more" in text
     assert len(text) < 1000
 
 
@@ -135,8 +135,10 @@ def test_without_cascade_graph_there_is_the_repr(monkeypatch):
     assert notebook_view(lazy) == {"text/plain": repr(lazy)}
 
 
-def test_a_fault_within_the_views_is_not_hidden(monkeypatch):
-    monkeypatch.setattr("cascade.spec.shown._VIEWS", "tests.graph.imports_what_is_missing")
+def test_a_fault_within_the_views_is_not_hidden(monkeypatch, tmp_path):
+    (tmp_path / "views_that_miss_a_library.py").write_text("import no_such_library\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("cascade.spec.shown._VIEWS", "views_that_miss_a_library")
     with pytest.raises(ModuleNotFoundError, match="no_such_library"):
         notebook_view(load())
 

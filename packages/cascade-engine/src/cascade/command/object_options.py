@@ -20,17 +20,15 @@ from cyclopts import Group, Parameter
 from cascade.command.failures import UsageError
 from cascade.command.json_forms import HasNoFormError, json_form, plain_data
 from cascade.command.objects import (
-    REQUIRED,
-    Field,
     Misfit,
     MisfitError,
     ObjectReader,
     Place,
-    fields_of,
     path,
 )
 from cascade.command.option_values import Reading, reading_of, without_none
 from cascade.command.options import OPTIONAL_FLAG, Option, shown_default
+from cascade.runtime.control.fields import REQUIRED, Field, fields_of
 from cascade.spec.params import MISSING
 from cascade.spec.wording import short
 

@@ -5,37 +5,20 @@ pydantic is never imported here: a class that it has made brings its own validat
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cascade.command.kinds import from_text, json_kind
+from cascade.runtime.control.fields import REQUIRED, fields_of
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
 
 #: Names of fields and positions in lists, from the outermost object.
 Place = tuple[str | int, ...]
-#: Stands for the default of a field without one.
-REQUIRED: Final = dataclasses.MISSING
-
-
-class Field(NamedTuple):
-    """One field of a class whose objects can be made from plain data.
-
-    Attributes:
-        key: Its name in the data, which is an alias for some models.
-        default: REQUIRED if it has none; None if a function makes it.
-    """
-
-    name: str
-    key: str
-    annotation: Any
-    default: Any
-    description: str = ""
 
 
 class Misfit(NamedTuple):
@@ -52,26 +35,6 @@ class MisfitError(ValueError):
     def __init__(self, misfits: Iterable[Misfit]) -> None:
         self.misfits = tuple(misfits)
         super().__init__("; ".join(_said(misfit) for misfit in self.misfits))
-
-
-def fields_of(kind: Any) -> list[Field] | None:
-    """The fields of a dataclass or of a model of pydantic; None for any other class."""
-    if not isinstance(kind, type):
-        return None
-    infos = getattr(kind, "__pydantic_fields__", None) or getattr(kind, "model_fields", None)
-    if isinstance(infos, dict) and hasattr(kind, "__pydantic_validator__"):
-        return [_model_field(name, info) for name, info in infos.items()]
-    if not dataclasses.is_dataclass(kind):
-        return None
-    try:
-        hints = typing.get_type_hints(kind, include_extras=True)
-    except Exception:  # a name that only checkers import
-        hints = {}
-    return [
-        Field(f.name, f.name, hints.get(f.name, Any), _default_of(f))
-        for f in dataclasses.fields(kind)
-        if f.init
-    ]
 
 
 class ObjectReader:
@@ -241,19 +204,6 @@ def _misfit(place: Place, expected: str, data: Any) -> MisfitError:
 
 def _name_of(kind: Any) -> str:
     return getattr(kind, "__name__", None) or short(kind)
-
-
-def _model_field(name: str, info: Any) -> Field:
-    alias = info.validation_alias if info.validation_alias is not None else info.alias
-    key = alias if isinstance(alias, str) else name
-    default = REQUIRED if info.is_required() else info.default
-    if type(default).__name__ == "PydanticUndefinedType":  # a function makes it
-        default = None
-    return Field(name, key, info.annotation, default, info.description or "")
-
-
-def _default_of(field: dataclasses.Field[Any]) -> Any:
-    return None if field.default_factory is not REQUIRED else field.default
 
 
 def _said(misfit: Misfit) -> str:

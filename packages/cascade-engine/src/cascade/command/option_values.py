@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from cascade.command.kinds import from_text, json_kind
-from cascade.command.objects import ObjectReader, fields_of
+from cascade.command.objects import ObjectReader
+from cascade.runtime.control.fields import fields_of
 from cascade.spec.wording import short
 
 

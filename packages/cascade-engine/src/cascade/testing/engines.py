@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self, TypeVar, Unpack
 
@@ -71,6 +72,15 @@ class VirtualEngine:
 
     def close(self) -> None:
         """Close the engine and its event loop. May be repeated."""
+        if asyncio._get_running_loop() is None:
+            self._close()
+            return
+        # In a coroutine, where only an error leads: a second event loop needs a thread of its own.
+        closing = threading.Thread(target=self._close)
+        closing.start()
+        closing.join()
+
+    def _close(self) -> None:
         try:
             self._runner.run(self.engine.close())
         finally:

@@ -21,6 +21,8 @@ from cascade.spec.shown import preformatted
 #: Most nodes of a graph that is searched for alike calls, and most boxes of a picture.
 _MOST_NODES: Final = 2000
 _MOST_BOXES: Final = 100
+#: Nodes that are drawn of a graph that is larger.
+_NEAREST: Final = 30
 #: Most instructions of a listing.
 _MOST_LINES: Final = 200
 
@@ -46,7 +48,7 @@ def _picture(value: LazyResult[Any] | Graph) -> Picture:
         picture = picture_of(whole, {}, ALIKE)
         if len(picture.boxes) <= _MOST_BOXES:
             return picture
-    drawn = set(near[:_MOST_BOXES])
+    drawn = set(near[:_NEAREST])
     part = build_graph(target, routes=True, known=lambda lazy: lazy not in drawn)
     return picture_of(part, {}, ALIKE)
 

@@ -18,7 +18,6 @@ from cascade.graph.codehash import CodeHash, changes, code_hash
 from cascade.graph.references import reference_to
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
-from cascade.spec.operation import Operation
 from cascade.spec.task import Task
 from cascade.spec.wording import name_of
 
@@ -30,9 +29,7 @@ _PYTHON = "bytecode"
 
 def tasks_of(lazies: Iterable[LazyResult[Any]]) -> set[Task[..., Any]]:
     """The tasks of nodes."""
-    found: set[Operation] = {
-        lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task for lazy in lazies
-    }
+    found = {lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task for lazy in lazies}
     return {task for task in found if isinstance(task, Task)}
 
 

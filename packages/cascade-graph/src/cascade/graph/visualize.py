@@ -118,7 +118,8 @@ def visualize(
     Raises:
         DrawingError: The format is ``"svg"``, and ``dot`` is missing or has failed.
 
-    Cost: linear in nodes and arrows, about a second for 100,000; that of ``"svg"`` grows faster.
+    Cost: linear in nodes and arrows, 1 to 3 s for 100,000; that of ``"svg"`` grows faster with the
+    number of boxes.
 
     >>> from cascade.spec.task import task
     >>> @task

@@ -17,6 +17,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
+from cascade.runtime.control.fields import REQUIRED, fields_of
 from cascade.spec.wording import short
 
 #: ``"choice"`` has ``choices``, ``"fields"`` has ``fields``; any may have ``"none": True``, if None
@@ -70,7 +71,7 @@ def _choice(values: Any) -> Form:
 
 def _field(name: str, annotation: Any, default: Any, depth: int) -> Form:
     field: dict[str, Any] = {"name": name, "form": form_of(annotation, depth)}
-    if default is not dataclasses.MISSING:
+    if default is not REQUIRED:
         is_plain = default is None or type(default) in _PLAIN
         field["default"] = default if is_plain else None
     return field
@@ -78,27 +79,14 @@ def _field(name: str, annotation: Any, default: Any, depth: int) -> Form:
 
 def _fields_of(annotation: Any) -> list[tuple[str, Any, Any]] | None:
     """Name, annotation and default of each field; None if it is no class with fields."""
-    missing = dataclasses.MISSING
     if is_typeddict(annotation):
         needed = annotation.__required_keys__
         hints = get_type_hints(annotation)
-        return [(n, kind, missing if n in needed else None) for n, kind in hints.items()]
-    if not isinstance(annotation, type):
+        return [(n, kind, REQUIRED if n in needed else None) for n, kind in hints.items()]
+    fields = fields_of(annotation)
+    if fields is None:
         return None
-    if dataclasses.is_dataclass(annotation):
-        hints = get_type_hints(annotation)
-        return [
-            (f.name, hints[f.name], missing if f.default_factory is not missing else f.default)
-            for f in dataclasses.fields(annotation)
-            if f.init
-        ]
-    models: Any = getattr(annotation, "model_fields", None)  # of pydantic
-    if isinstance(models, dict):
-        return [
-            (n, field.annotation, missing if field.is_required() else field.default)
-            for n, field in models.items()
-        ]
-    return None
+    return [(f.key, f.annotation, REQUIRED if f.is_made else f.default) for f in fields]
 
 
 def built(annotation: Any, value: Any) -> Any:

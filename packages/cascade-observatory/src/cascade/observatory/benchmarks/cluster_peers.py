@@ -80,9 +80,8 @@ class RayPeer:
         self._workers = workers
 
     def __enter__(self) -> Self:
-        import ray
-
-        self._ray: Any = ray
+        ray: Any = import_module("ray")
+        self._ray = ray
         ray.init(
             num_cpus=self._workers,
             include_dashboard=False,

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -89,17 +90,13 @@ def _calls(name: str, calls: Calls, func: Any, items: Sequence[Any]) -> Contende
 def pools(bench: Bench) -> Iterator[tuple[str, Calls, Callable[[], Any]]]:
     """Those of loky and joblib that are installed: name, calls, and their end."""
     if find_spec("loky") is not None:
-        from loky import ProcessPoolExecutor as LokyPool
-
-        pool = LokyPool(WORKERS)
+        pool = import_module("loky").ProcessPoolExecutor(WORKERS)
         yield "loky", by_pool(pool), lambda: pool.shutdown(kill_workers=True)
     else:
         bench.console.print("not installed, so left out: loky", style="dim")
     if find_spec("joblib") is not None:
-        import joblib
-
-        parallel = joblib.Parallel(WORKERS)
-        delayed = joblib.delayed
+        joblib = import_module("joblib")
+        parallel, delayed = joblib.Parallel(WORKERS), joblib.delayed
         yield "joblib", lambda func, items: parallel([delayed(func)(i) for i in items]), _nothing
     else:
         bench.console.print("not installed, so left out: joblib", style="dim")
