@@ -11,8 +11,11 @@ from mkdocs.exceptions import PluginError
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+((?:packages|observatory|examples|tests)/[^)#]+)\)")
 #: In the reference, for those who read its pages as files.
 _HINT = re.compile(r" ?The text of this page is in the docstrings; the docs site shows it,[^\n]*")
-#: What a browser loads by itself. Links that a reader follows may lead anywhere.
-_LOADED = re.compile(r'<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)="(?:https?:)?//[^"]*"')
+#: What a browser loads by itself. Links that a reader follows may lead anywhere, and the canonical
+#: address of a page, which ``docs:serve`` writes, is not loaded.
+_LOADED = re.compile(
+    r'<(?:script|img|iframe|link(?! rel="canonical"))\b[^>]*?\b(?:src|href)="(?:https?:)?//[^"]*"'
+)
 #: An example of a docstring that Markdown has taken for a quotation.
 _QUOTED = re.compile(r"<blockquote>\s*<blockquote>")
 
