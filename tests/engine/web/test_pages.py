@@ -163,7 +163,8 @@ def test_the_graph_of_a_run_shows_live_states_and_is_used_by_keyboard(visit, eng
     seen = visit()
     page = seen.go("/run?engine=shop-engine&run=flow")
     seen.see("3 running")
-    canvas = page.locator("canvas").first
+    canvas = page.locator("canvas[data-nodes]:not([data-nodes='0'])")
+    canvas.wait_for()  # until the graph is drawn
     canvas.focus()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
