@@ -1,6 +1,7 @@
 """Runs in other processes: ``engine.start(…, on=…)``. Kills are real."""
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -241,6 +242,17 @@ async def test_what_cannot_live_elsewhere_is_refused_at_once(url, path):
         async with cs.Engine(store=store) as engine:
             with pytest.raises(RunError, match="needs a store that other processes can open"):
                 engine.start(agents.fails(), on="process")
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_cancel_in_the_turn_of_the_start_leaves_nothing(url, path):
+    async with cs.Engine(store=url) as engine:
+        run = engine.start(agents.counts(path, 1), on="process")
+        run.cancel()
+        with pytest.raises(RunCancelledError):
+            await run.result()
+        gc.collect()  # a coroutine that was never awaited would be told of here
+        assert engine._hosting._starts == {}
 
 
 async def test_a_cancel_before_there_is_a_process_leaves_neither_process_nor_run(url, path):
