@@ -991,6 +991,15 @@ def test_news_of_any_process_are_told(store, another):
     unsubscribe()
 
 
+def test_news_that_come_before_the_first_look_are_told(store, another):
+    begun(another, "running")
+    told = threading.Event()
+    store.subscribe(told.set)
+    another.send("running", "go", b"")
+
+    assert told.wait(20)
+
+
 def test_a_listener_hears_of_our_own_news(store):
     heard = threading.Event()
     store.subscribe(heard.set)

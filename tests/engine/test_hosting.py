@@ -1,10 +1,16 @@
 """Runs in other processes: ``engine.start(…, on=…)``. Kills are real."""
 
 import asyncio
+import gc
 import os
 import random
 import signal
+import subprocess
+import sys
+import textwrap
+import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from tests import agents_elsewhere as agents
@@ -13,6 +19,8 @@ from tests.engine.durable.trials import MANY
 
 import cascade as cs
 from cascade.adapters.stores import open_store
+from cascade.runtime import hosting
+from cascade.runtime.elsewhere.host_messages import RunThere
 from cascade.spec.errors import (
     ExecutorError,
     RunCancelledError,
@@ -130,6 +138,88 @@ async def test_another_process_goes_on_when_one_is_killed(url, path):
     assert len(tasks.lines(path)) - 61 in (0, 1, 2)
 
 
+async def test_a_process_that_ends_before_it_is_given_its_run_is_replaced(url, path):
+    executor = cs.ProcessExecutor(1)
+    start_host = executor.start_host
+    ended, started = threading.Event(), []
+
+    def start(entry, options, told):
+        def tell(host, message):
+            told(host, message)
+            if message is None:
+                ended.set()
+
+        def kill(_message):  # in the turn of the start, so that the end is told in the next one
+            os.kill(host.pid, signal.SIGKILL)
+            ended.wait()
+
+        host = start_host(entry, options, tell)
+        if not started:
+            host.send = kill
+        started.append(host)
+        return host
+
+    executor.start_host = start
+    async with cs.Engine(store=url) as engine:
+        assert await engine.start(agents.counts(path, 1), on=executor).result() == started[1].pid
+    assert len(started) == 2
+
+
+async def test_processes_that_begin_no_run_are_given_up(url, path, monkeypatch):
+    monkeypatch.setattr(hosting, "_MOST_STARTS", 2)
+    executor = cs.ProcessExecutor(1)
+    start_host = executor.start_host
+
+    def start(*given):
+        host = start_host(*given)
+        send = host.send
+        host.send = lambda message: (
+            os.kill(host.pid, signal.SIGKILL) if isinstance(message, RunThere) else send(message)
+        )
+        return host
+
+    executor.start_host = start
+    async with cs.Engine(store=url) as engine:
+        run = engine.start(agents.counts(path, 1), run_id="one", on=executor)
+        with pytest.raises(ExecutorError, match="before they began run"):
+            await run.result()
+        assert await engine.start(agents.counts(path, 1), run_id="one", on="process").result()
+    assert len(tasks.lines(path)) == 2
+
+
+async def test_a_cancelled_run_leaves_the_process_that_is_started_to_the_next(url, path):
+    executor = cs.ProcessExecutor(1)
+    start_host = executor.start_host
+    starting, go_on = threading.Event(), threading.Event()
+
+    def start(*given):
+        starting.set()
+        go_on.wait()
+        return start_host(*given)
+
+    executor.start_host = start
+    async with cs.Engine(store=url) as engine:
+        first = engine.start(agents.counts(path, 10**9), on=executor)
+        await asyncio.to_thread(starting.wait)
+        starting.clear()
+        first.cancel()
+        with pytest.raises(RunCancelledError):
+            await first.result()
+        second = engine.start(agents.counts(path, 1), on=executor)
+        await until(engine._hosting._choosing.locked)
+        go_on.set()
+        await second.result()
+        assert not starting.is_set()
+
+
+async def test_a_shared_rate_counts_in_each_process(url, path):
+    shared = cs.Capacities(store=url)
+    async with cs.Engine(store=url, capacities=shared) as engine:
+        engine.constraints.limit_rate("task:counts", "1000/s", shared="lines")
+        await engine.start(agents.counts(path, 1), on="process").result()
+    shared.end_sharing()
+
+
 async def test_an_agent_that_ends_its_process_is_tried_again(url, path):
     async with cs.Engine(store=url) as engine:
         pid = await engine.start(agents.dies(path), on="process").result()
@@ -154,6 +244,17 @@ async def test_what_cannot_live_elsewhere_is_refused_at_once(url, path):
                 engine.start(agents.fails(), on="process")
 
 
+@pytest.mark.filterwarnings("error")
+async def test_a_cancel_in_the_turn_of_the_start_leaves_nothing(url, path):
+    async with cs.Engine(store=url) as engine:
+        run = engine.start(agents.counts(path, 1), on="process")
+        run.cancel()
+        with pytest.raises(RunCancelledError):
+            await run.result()
+        gc.collect()  # a coroutine that was never awaited would be told of here
+        assert engine._hosting._starts == {}
+
+
 async def test_a_cancel_before_there_is_a_process_leaves_neither_process_nor_run(url, path):
     executor = cs.ProcessExecutor(1)
     started = []
@@ -169,6 +270,33 @@ async def test_a_cancel_before_there_is_a_process_leaves_neither_process_nor_run
     assert status(url, "early") is RunStatus.CANCELLED
     assert not any(is_running(host.pid) for host in started)
     assert tasks.lines(path) == []
+
+
+UNCLOSED = """
+    import asyncio, sys
+    import cascade as cs
+    from tests import agents_elsewhere as agents, remote_tasks as tasks
+
+    async def main(url, path):
+        engine = cs.Engine(store=url)
+        engine.start(agents.counts(path, 10**9), on="process")
+        await asyncio.to_thread(tasks.wait_until, lambda: tasks.lines(path))
+
+    if __name__ == "__main__":
+        asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def test_a_program_ends_although_its_engine_was_not_closed(url, path, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(UNCLOSED), encoding="utf-8")
+    subprocess.run(
+        [sys.executable, script, url, path],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=True,
+        timeout=50,
+    )
+    tasks.wait_until(lambda: not any(map(is_running, {*pids(path)})))
 
 
 @pytest.mark.thorough

@@ -201,6 +201,54 @@ def test_a_recorded_task_is_replayed(run_tests, pytester):
     run_tests(None).assert_outcomes(passed=1)
 
 
+SIGNALLED = """
+    import signal
+    import cascade as cs
+    from flows import total
+
+    @cs.task(mode="inline")
+    def numbers(number):
+        signal.raise_signal(number)
+        return [1]
+
+    def test_is_ended():
+        cs.run(total(numbers(signal.{name})))
+
+    def test_is_not_begun():
+        raise AssertionError
+"""
+
+EXAMPLES = """
+    def doubled(n):
+        '''
+        >>> from test_it import test_is_ended
+        >>> test_is_ended()
+        '''
+
+    def tripled(n):
+        '''
+        >>> 1 / 0
+        '''
+"""
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_that_ends_a_run_ends_the_tests(run_tests, name):
+    done = run_tests(SIGNALLED.format(name=name))
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines([f"*{name} has ended test_it.py::test_is_ended*"])
+    assert done.ret is pytest.ExitCode.INTERRUPTED
+
+
+@pytest.mark.posix
+def test_so_does_one_in_an_example_of_a_docstring(run_tests, pytester):
+    pytester.makepyfile(examples=EXAMPLES, test_it=SIGNALLED.format(name="SIGTERM"))
+    done = run_tests(None, "--doctest-modules", "examples.py")
+    done.assert_outcomes(failed=1)
+    done.stdout.fnmatch_lines(["*SIGTERM has ended examples.py::examples.doubled*"])
+
+
 def test_the_tests_of_a_new_project_pass(run_tests, pytester):
     assert main(["init", "weather"]) == 0
     run_tests(None, "weather", *OWN_SCOPE).assert_outcomes(passed=4)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from time import time
 from typing import Any, Unpack
@@ -192,8 +193,8 @@ class DurableMethods(EngineBase):
 
     def _hosted(
         self, target: LazyResult[Any], params: Mapping[str, Any], how: RunSettings, on: Any
-    ) -> Awaitable[Any]:
-        """An awaitable for the value of a run in another process; see ``Hosting``.
+    ) -> Callable[[], Awaitable[Any]]:
+        """Gives an awaitable for the value of a run in another process; see ``Hosting``.
 
         Raises:
             RunError: Other processes cannot open the store of the engine.
@@ -215,7 +216,7 @@ class DurableMethods(EngineBase):
             options=options_of(how),
             portable=True,
         )
-        return self._hosting.execute(new, executor)
+        return partial(self._hosting.execute, new, executor)
 
     def _options_of_hosts(self, url: str) -> EngineOptions:
         """The options for the engines of other processes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Self, TypeVar, Unpack, overload
 
@@ -315,13 +315,13 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         target: Any,
         params: Mapping[str, Any],
         how: RunSettings,
-        hosted: Awaitable[Any] | None,
+        hosted: Callable[[], Awaitable[Any]] | None,
     ) -> Any:
         """The value of a started run."""
         if not isinstance(target, LazyResult):
             return _plain(target)
         try:
-            return await (hosted or self._computing(target, params, how))
+            return await (hosted() if hosted else self._computing(target, params, how))
         except BaseException as error:
             leave_out_machinery(error)
             raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 On: TypeAlias = HostingExecutor | Literal["process"]
 #: The main function of a host. By its name, because it makes an engine.
 _ENTRY: Final = "cascade.runtime.hosted"
+#: How many processes one after the other may end before they begin a run.
+_MOST_STARTS: Final = 10
 _log: Final = logging.getLogger("cascade.executors")
 
 
@@ -77,10 +80,12 @@ class Hosting:
         #: Id → what its host tells of it: the error of the run as bytes, or None.
         self._ends: dict[str, asyncio.Future[bytes | None]] = {}
         self._cancelled: set[str] = set()
-        #: Hosts that are being started.
-        self._starts: set[asyncio.Task[Host]] = set()
+        #: The host of each executor that is being started, if any.
+        self._starts: dict[HostingExecutor, asyncio.Task[Host]] = {}
         #: Hosts that have ended.
         self._gone: WeakSet[Host] = WeakSet()
+        #: Held while constraints are read and sent: what is sent last is the last.
+        self._telling = threading.Lock()
         self._unsubscribe = [
             bus.subscribe(ConstraintSet, self._limit, at_once=True),
             bus.subscribe(ConstraintRemoved, self._limit, at_once=True),
@@ -121,7 +126,7 @@ class Hosting:
             run = await self._created(new)
             if run.status is RunStatus.SUCCEEDED:
                 return await self._runs.result(run)
-            error = await self._hosted(run_id, executor, _modules_of(new.program.target))
+            error = await self._hosted(run, executor, _modules_of(new.program.target))
         except asyncio.CancelledError:
             if run_id in self._cancelled:
                 await self._cancel_stored(run_id)
@@ -152,10 +157,15 @@ class Hosting:
         return run
 
     async def _hosted(
-        self, run_id: str, executor: HostingExecutor, modules: list[str]
+        self, run: RunRecord, executor: HostingExecutor, modules: list[str]
     ) -> bytes | None:
-        """The error of a run that hosts have executed, as bytes."""
-        while True:
+        """The error of a run that hosts have executed, as bytes.
+
+        Raises:
+            ExecutorError: No host begins it.
+        """
+        run_id, epoch, lost = run.run_id, run.epoch, 0
+        while lost < _MOST_STARTS:
             host = await self._chosen(executor, run_id)
             end = self._ends[run_id] = self._loop.create_future()
             host.send(RunThere(run_id, modules))
@@ -163,11 +173,18 @@ class Hosting:
                 return await asyncio.shield(end)
             except _HostLostError:
                 _log.warning("a host process was lost; another one goes on with run %r", run_id)
+                found = await self._runs.call(self._runs.store.find, run_id)
+                before, epoch = epoch, epoch if found is None else found.epoch
+                lost = lost + 1 if epoch == before else 0
             except asyncio.CancelledError:
                 host.send(EndThere(run_id, run_id in self._cancelled))
                 with suppress(_HostLostError):
                     await end
                 raise
+        raise ExecutorError(
+            f"{lost} host processes ended one after the other before they began run {run_id!r}; "
+            "their own errors are on standard error"
+        )
 
     async def _cancel_stored(self, run_id: str) -> None:
         """Cancel a run in the store, if its host has not done so."""
@@ -178,35 +195,55 @@ class Hosting:
             await self._runs.call(store.cancel, run_id, dead=dead)
 
     async def _chosen(self, executor: HostingExecutor, run_id: str) -> Host:
-        """The host with the fewest runs; a new one, as long as there may be more and all work."""
+        """The host with the fewest runs; a new one, as long as there may be more and all work.
+
+        Raises:
+            ExecutorError: None can be started, or they end at once.
+        """
         async with self._choosing:
-            hosts = self._hosts.setdefault(executor, [])
-            host = min(hosts, key=lambda one: len(one.runs), default=None)
-            if host is None or (host.runs and len(hosts) < executor.max_workers):
-                # A task of its own, so that a cancel leaves no process behind.
-                start = self._loop.create_task(self._start(executor))
-                self._starts.add(start)
-                start.add_done_callback(self._starts.discard)
-                host = await asyncio.shield(start)
-            host.runs.add(run_id)
-            return host
+            for _ in range(_MOST_STARTS):
+                hosts = self._hosts.setdefault(executor, [])
+                host = min(hosts, key=lambda one: len(one.runs), default=None)
+                if host is None or (host.runs and len(hosts) < executor.max_workers):
+                    # A task of its own, so that a cancel leaves no process behind.
+                    host = await asyncio.shield(self._starting(executor))
+                if host not in self._gone:  # it may have ended in the turn after its start
+                    host.runs.add(run_id)
+                    return host
+        raise ExecutorError(
+            f"{_MOST_STARTS} host processes ended one after the other as soon as they had started; "
+            "their own errors are on standard error"
+        )
+
+    def _starting(self, executor: HostingExecutor) -> asyncio.Task[Host]:
+        """The start of a host: the one that a cancelled run has left, or a new one."""
+        start = self._starts.get(executor)
+        if start is None:
+            start = self._starts[executor] = self._loop.create_task(self._start(executor))
+
+            def forget(ended: asyncio.Task[Host]) -> None:
+                self._starts.pop(executor)
+                if not ended.cancelled():
+                    ended.exception()  # is retrieved, if no run waits for it any more
+
+            start.add_done_callback(forget)
+        return start
 
     async def _start(self, executor: HostingExecutor) -> Host:
         """A new host."""
         options = dumps(self._options)
         host = await asyncio.to_thread(executor.start_host, _ENTRY, options, self._told)
-        if host in self._gone:
-            raise ExecutorError("a host process ended as soon as it had started")
-        self._hosts.setdefault(executor, []).append(host)
-        self._all = (*self._all, host)
-        self._tell_limits([host])
+        if host not in self._gone:
+            self._hosts.setdefault(executor, []).append(host)
+            self._all = (*self._all, host)
+            self._tell_limits([host])
         return host
 
     async def close(self) -> None:
         """End the hosts. No hosted run is under way any more, or it is handed over."""
         for unsubscribe in self._unsubscribe:
             unsubscribe()
-        await asyncio.gather(*self._starts, return_exceptions=True)
+        await asyncio.gather(*self._starts.values(), return_exceptions=True)
         hosts, self._all = self._all, ()
         self._hosts.clear()
         await asyncio.gather(*(asyncio.to_thread(host.close) for host in hosts))
@@ -244,11 +281,16 @@ class Hosting:
 
     def _tell_limits(self, hosts: Iterable[Host]) -> None:
         """Send the constraints in force. In any thread."""
-        active = self._constraints.active()
-        found = [replace(info.constraint, ttl=info.seconds_left) for info in active]
-        message = LimitThere(found)
-        for host in hosts:
-            host.send(message)
+        with self._telling:
+            active = self._constraints.active()
+            found = [
+                # Hosts share nothing: a shared rate counts in each of them, as others do.
+                replace(info.constraint, ttl=info.seconds_left, shared=None)
+                for info in active
+            ]
+            message = LimitThere(found)
+            for host in hosts:
+                host.send(message)
 
 
 def shared_store(store: Any, folder: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the recordings of the fixture recorded_run anew, and compare nothing",
     )
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """End the test run if SIGTERM or SIGHUP has ended a ``cs.run`` in a test.
+
+    pytest takes the SystemExit for a failure of that one test, and would go on.
+    """
+    interrupts, doctest = map(sys.modules.get, ("cascade.runtime.execution.interrupts", "doctest"))
+    if interrupts is None or call.excinfo is None:
+        return
+    error: Any = call.excinfo.value
+    if doctest is not None and isinstance(error, doctest.UnexpectedException):
+        error = error.exc_info[1]  # raised by an example in a docstring
+    if isinstance(error, interrupts.Terminated):
+        item.session.shouldstop = f"{error.signal.name} has ended {item.nodeid}"
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import logging
 import pickle
 import threading
 from collections.abc import Callable
+from multiprocessing import util
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -57,6 +58,8 @@ class HostProcess:
                 self._process.start()
         finally:
             theirs.close()
+        # Before multiprocessing waits for it, without an end, if the engine was not closed.
+        self._finalizer = util.Finalize(self, _kill, (self._process,), exitpriority=10)
         self.pid: int = self._process.pid
         if self._received() != READY:
             self._process.join(_PATIENCE)
@@ -88,6 +91,12 @@ class HostProcess:
             return pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):
             return None
+
+
+def _kill(process: Any) -> None:
+    """The program ends: nothing is waited for, and the runs can be resumed."""
+    with contextlib.suppress(Exception):  # it has ended by itself
+        process.kill()
 
 
 def main(pipe: Connection, settings: Settings, entry: str, options: bytes) -> None:

@@ -327,8 +327,8 @@ class SQLiteStore:
                     ).fetchone()
             except (sqlite3.Error, StoreError):
                 continue  # news is a hint, and the next method that is called says what is wrong
-            if last is not None and news != last:
-                yield news
+            if news != last:
+                yield news  # also at the first look: something may have happened before
             last = news
 
     def _vacuum(self) -> None:
