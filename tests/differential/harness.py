@@ -124,8 +124,10 @@ def check(
     outcome = by_path("auto", program=True)
     if params is None or not isinstance(outcome.error, CycleError):  # met before the parameters
         outcomes["program"] = outcome
-    if evaluator.is_open and evaluator.has_caught:
-        return  # it is open which error a handler got
+    stuck = [outcome for outcome in outcomes.values() if isinstance(outcome.error, AssertionError)]
+    if (evaluator.is_open and evaluator.has_caught) or evaluator.is_undecided:
+        assert not stuck, f"{stuck[0]}\n{printed}"
+        return  # it is open which error a handler got, or whether there was one
     faults = [
         f"{path}: {fault}"
         for path, outcome in outcomes.items()

@@ -309,6 +309,25 @@ def test_a_fold_that_fails_fails_the_map(use_vm: bool) -> None:
 
 
 @PATHS
+@pytest.mark.parametrize("task", [plain, later], ids=lambda task: task.name)
+def test_a_run_that_goes_on_ends_after_a_slot_has_failed(task: Any, use_vm: bool) -> None:
+    def refuses(so_far, value):
+        raise KeyError(value)
+
+    folded = task.map(x=range(9), window=3, fold=refuses)
+    assert cs.run(folded.catch(KeyError, "refused"), use_vm=use_vm) == "refused"
+    with pytest.raises(ExceptionGroup) as caught:
+        cs.run(task.map(x=range(9), fold=refuses), use_vm=use_vm, fail_fast=False)
+    assert [type(error) for error in caught.value.exceptions] == [KeyError]
+    for limit in ({"max_rounds": 2}, {"max_steps": 3}):
+        for fold in (None, max):
+            with pytest.raises(ExceptionGroup) as caught:
+                target = task.map(x=range(9), window=2, fold=fold)
+                cs.run(target, use_vm=use_vm, fail_fast=False, **limit)
+            assert isinstance(caught.value.exceptions[0], cs.errors.StepLimitError)
+
+
+@PATHS
 @pytest.mark.parametrize("kind", ["generator", "async generator"])
 def test_the_error_of_a_source_is_that_of_the_run(kind: str, use_vm: bool) -> None:
     def broken():

@@ -293,7 +293,10 @@ class Window:
 
     def nodes(self, size: int) -> LazyResult[Any]:
         """The node that the map continues as, with ``size`` slots."""
-        slots = [self._node(self._operations[0], self) for _ in range(size)]
+        slots = [
+            self._node(self._operations[3], _Watch(self, 0), self._node(self._operations[0], self))
+            for _ in range(size)
+        ]
         return self._node(_RESULT, self, self._node(_CLOSING, self), *slots)
 
     def _node(self, operation: Operation, *args: Any) -> LazyResult[Any]:
@@ -312,7 +315,7 @@ class _ReadError:
 
 
 class _Watch(Fallback):
-    """Covers nothing, but lets the window know that an item, or a fold, has no value."""
+    """Covers nothing, but lets the window know that an item, a fold or a slot has no value."""
 
     __slots__ = ("index", "window")
 
@@ -351,6 +354,14 @@ async def _fold_on_loop(watch: _Watch, value: Any) -> Any:
     return _fold(watch, value)
 
 
+def _ended(_watch: _Watch, _none: None) -> None:
+    pass
+
+
+async def _ended_on_loop(_watch: _Watch, _none: None) -> None:
+    pass
+
+
 async def _begin(window: Window, row: Any) -> Any:
     return window.begun(row)
 
@@ -362,16 +373,20 @@ def _watched(func: Any, is_async: bool) -> FallbackOperation:
     return operation
 
 
-#: The beginning of a slot, and what it does with the value of an item, and of a fold.
+#: The beginning of a slot, what it does with the value of an item, and of a fold, and its end. This
+#: watches the slot itself, which fails by a fold that is a plain function, or by a limit of steps:
+#: the other slots must not wait for their turns then.
 _ON_WORKERS: Final = (
     Operation(Window.next_item, "slot of a map"),
     _watched(_take, False),
     _watched(_fold, False),
+    _watched(_ended, False),
 )
 _ON_LOOP: Final = (
     Operation(_slot_on_loop, "slot of a map", is_async=True),
     _watched(_take_on_loop, True),
     _watched(_fold_on_loop, True),
+    _watched(_ended_on_loop, True),
 )
 _WAITING: Final = Operation(Window.next_item_later, "slot of a map", is_async=True)
 _READ: Final = Operation(Window.read_on_worker, "reading of a map")
