@@ -113,6 +113,7 @@ FOLDS: dict[str, Callable[[Any, Any], Any]] = {
     "last": lambda _so_far, value: value,
     "+": operator.add,
     "fails": _failing,
+    "stops": lambda _so_far, _value: next(iter(())),
 }
 
 

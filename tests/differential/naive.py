@@ -12,7 +12,6 @@ together what ruling M13 allows an engine to do. A run with ``fail_fast=False`` 
 import asyncio
 import contextvars
 import dataclasses
-import functools
 import gc
 import inspect
 import itertools
@@ -1165,6 +1164,8 @@ class Naive:
             found = function(so_far, value)
             if isinstance(found, (Lazy, TailCall)):
                 raise ArgumentError("only a task can return that")
+        except StopIteration:
+            return self.fail(TaskStopIterationError("a fold"))
         except Exception as error:
             return self.fail(error)
         finally:

@@ -145,6 +145,10 @@ def programs(draw: Any, profile: Profile) -> Program:
             values(profile, profile.depth, count, count, False),
         )
     )
+    if profile.windows and draw(st.integers(0, 7)) == 7:
+        inner = values(profile, profile.depth - 1, count, count, False)
+        windowed = _maps(profile, profile.depth - 1, count, inner, True)
+        target = Box(list, (target, draw(windowed)))
     if count > before:
         used = draw(st.lists(st.integers(before, count - 1), min_size=1, max_size=3))
         target = Box(list, (target, *map(Ref, used)))
@@ -230,7 +234,7 @@ def lazies(
         )
         return Route(draw(selectors), tuple((key, draw(inner)) for key in keys))
     if kind == "map":
-        return draw(_maps(profile, depth, made, met, in_body, inner))
+        return draw(_maps(profile, depth, met, inner, profile.windows and draw(_rarely)))
     run_if = draw(st.one_of(st.none(), st.none(), inner))
     after = tuple(draw(st.lists(inner, max_size=1)))
     cached = draw(_cached(profile))
@@ -419,12 +423,9 @@ def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
 
 @functools.cache
 @st.composite
-def _maps(
-    draw: Any, profile: Profile, depth: int, made: int, met: int, in_body: bool, inner: Any
-) -> Map:
+def _maps(draw: Any, profile: Profile, depth: int, met: int, inner: Any, is_windowed: bool) -> Map:
     cached = draw(_cached(profile))
     joins = draw(_joins(profile, depth, met, inner))
-    is_windowed = profile.windows and draw(_rarely)
     length = draw(st.integers(0, 6 if is_windowed else 3))
     off = draw(st.booleans()) if profile.fails else False
     reading = _windows(profile, depth, met, inner, length) if is_windowed else st.just((None, None))
@@ -437,11 +438,14 @@ def _maps(
         size = length + 1 if off and draw(st.booleans()) else length
         if draw(st.integers(0, 3)) == 0:  # a map over a map (R8)
             return draw(_inner_maps(profile, depth, met, items, size))
-        parts = tuple(draw(st.lists(items, min_size=size, max_size=size)))
         if profile.windows and draw(st.integers(0, 1 if is_windowed else 7)) == 0:
+            if profile.fails and is_windowed:  # of some items, so that others are read before
+                items = st.one_of(*[items] * 6, _failing(inner), _skipped(inner))
+            parts = tuple(draw(st.lists(items, min_size=size, max_size=size)))
             kind, error, source = draw(_streams(profile, is_windowed))
             stream = Stream(kind, parts, error)
             return stream if source is None else Call(replace(source, body=Give(stream)))
+        parts = tuple(draw(st.lists(items, min_size=size, max_size=size)))
         box = Box(draw(st.sampled_from([list, tuple])), parts)
         if draw(st.booleans()):
             return box
@@ -467,7 +471,7 @@ def _maps(
 def _windows(draw: Any, profile: Profile, depth: int, met: int, inner: Any, length: int) -> Any:
     """The window and the fold of a map (M29): one of them, or both."""
     window = draw(st.sampled_from([None, 1, 2, 2, 3, 5]))
-    if profile.fails and draw(st.integers(0, 19)) == 0:  # what is refused
+    if profile.fails and draw(st.integers(0, 19)) == 19:  # what is refused
         fold = draw(st.sampled_from([Fold("coroutine"), Fold(None, (Const(1),)), None]))
         return draw(st.sampled_from([window or 2, 0])), fold
     if window is not None and draw(st.booleans()):
@@ -475,7 +479,12 @@ def _windows(draw: Any, profile: Profile, depth: int, met: int, inner: Any, leng
     initial = st.builds(lambda value: (value,), inner)
     if length or profile.fails:
         initial = st.one_of(st.just(()), initial)
-    functions = ["pack", "pack", "last", *(["+", "lazy", "fails"] if profile.fails else [])]
+    functions = [
+        "pack",
+        "pack",
+        "last",
+        *(["+", "lazy", "fails", "stops"] if profile.fails else []),
+    ]
     kind = draw(st.integers(0, 3))
     if kind == 0:
         reducer: Any = draw(st.sampled_from(functions))

@@ -307,6 +307,13 @@ def test_a_fold_that_fails_fails_the_map(use_vm: bool) -> None:
     with pytest.raises(ArgumentError, match="only a task can"):
         cs.run(plain.map(x=range(3), fold=lambda a, b: plain(a)), use_vm=use_vm)
 
+    def stops(so_far, value):
+        raise StopIteration
+
+    for task in (plain, later):
+        with pytest.raises(cs.errors.TaskStopIterationError, match="stops' raised"):
+            cs.run(task.map(x=range(3), fold=stops), use_vm=use_vm)
+
 
 @PATHS
 @pytest.mark.parametrize("task", [plain, later], ids=lambda task: task.name)

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.containers import ATOMS
-from cascade.spec.errors import ArgumentError
+from cascade.spec.errors import ArgumentError, TaskStopIterationError
 from cascade.spec.fallbacks import NOT_GIVEN, Fallback
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS, LazyValue
@@ -218,8 +218,12 @@ class Window:
 
         Raises:
             ArgumentError: It gives a lazy value.
+            TaskStopIterationError: It raises a StopIteration.
         """
-        so_far = self.how.reducer(self.so_far, value)
+        try:
+            so_far = self.how.reducer(self.so_far, value)
+        except StopIteration as error:
+            raise TaskStopIterationError.of(self.how.reducer) from error
         if issubclass(type(so_far), (LazyValue, TailCall)):
             raise ArgumentError(
                 f"the fold {short(self.how.reducer)} has returned {short(so_far)}, and only a "
