@@ -391,10 +391,11 @@ def _own_words(error: BaseException, evaluator: naive.Naive) -> str:
 
 
 def _said(error: BaseException | None, evaluator: naive.Naive) -> str:
-    """The text of an error, without what the order in a set decides."""
+    """The text of an error, without addresses, and without what the order in a set decides."""
+    said = re.sub(" at 0x[0-9a-f]+", "", str(error))
     if not evaluator.has_unhashable_members:
-        return str(error)
-    return re.sub("unhashable type: .*", "unhashable type", str(error))
+        return said
+    return re.sub("unhashable type: .*", "unhashable type", said)
 
 
 def _tells_the_same(evaluator: naive.Naive, fail_fast: bool) -> bool:
