@@ -326,7 +326,8 @@ def test_a_run_that_goes_on_ends_after_a_slot_has_failed(task: Any, use_vm: bool
     with pytest.raises(ExceptionGroup) as caught:
         cs.run(task.map(x=range(9), fold=refuses), use_vm=use_vm, fail_fast=False)
     assert [type(error) for error in caught.value.exceptions] == [KeyError]
-    for limit in ({"max_rounds": 2}, {"max_steps": 3}):
+    limits: tuple[dict[str, Any], ...] = {"max_rounds": 2}, {"max_steps": 3}
+    for limit in limits:
         for fold in (None, max):
             with pytest.raises(ExceptionGroup) as caught:
                 target = task.map(x=range(9), window=2, fold=fold)
