@@ -10,7 +10,7 @@ import operator
 import threading
 import zlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,7 @@ from tests.differential.programs import (
     Const,
     Endless,
     Fail,
+    Fold,
     Gather,
     Give,
     Handler,
@@ -45,6 +46,7 @@ from tests.differential.programs import (
     Sleep,
     Source,
     Split,
+    Stream,
     Uncalled,
     jobs_of,
 )
@@ -99,6 +101,40 @@ def packed(values: Any) -> Any:
     """``values``, or a digest where they would grow without end."""
     text = canon(values)
     return values if len(text) < 200 else zlib.crc32(text.encode())
+
+
+def _failing(_so_far: Any, value: Any) -> Any:
+    raise LookupError(f"no fold of {canon(value)}")
+
+
+#: Functions that fold the values of a map: "lazy" returns a lazy value besides, which is refused.
+FOLDS: dict[str, Callable[[Any, Any], Any]] = {
+    "pack": lambda so_far, value: packed([so_far, value]),
+    "last": lambda _so_far, value: value,
+    "+": operator.add,
+    "fails": _failing,
+    "stops": lambda _so_far, _value: next(iter(())),
+}
+
+
+def _each(items: list[Any], error: Fail | None) -> Iterator[Any]:
+    yield from items
+    if error is not None:
+        raise error.error(error.text)
+
+
+async def _each_later(items: list[Any], error: Fail | None) -> AsyncIterator[Any]:
+    for item in _each(items, error):
+        await asyncio.sleep(0)
+        yield item
+
+
+#: Kinds of sources that are read once.
+STREAMS: dict[str, Callable[[list[Any], Fail | None], Any]] = {
+    "iterator": lambda items, _error: iter(items),
+    "generator": _each,
+    "async": _each_later,
+}
 
 
 class Build:
@@ -191,9 +227,12 @@ class Build:
             case Catch(lazy, handler):
                 given = self._handler(handler, args)
                 return self._lazy(self.make(lazy, args)).catch(handler.errors, *given)
-            case Map(job, columns, cached, joins, amounts):
+            case Stream(kind, items, error):
+                return STREAMS[kind]([self.make(item, args) for item in items], error)
+            case Map(job, columns, cached, joins, amounts, window, fold):
                 made = {name: self.make(value, args) for name, value in columns}
-                lazy = self._of(job).map(**made, **self._options(joins, args))
+                options = {**self._options(joins, args), **self._windowing(window, fold, args)}
+                lazy = self._of(job).map(**made, **options)
                 self._with_amounts(lazy, amounts, args)
                 return self._with_policies(lazy, job, cached)
             case Route(selector, routes):
@@ -208,6 +247,33 @@ class Build:
         for handler in joins.handlers:
             options["catch"] = handler.errors, *self._handler(handler, args)
         return options
+
+    def _windowing(
+        self, window: int | None, fold: Fold | None, args: tuple[Any, ...]
+    ) -> dict[str, Any]:
+        options: dict[str, Any] = {} if window is None else {"window": window}
+        if fold is not None:
+            for value in fold.initial:
+                options["initial"] = self._unless_refused(self.make(value, args))
+            if isinstance(fold.reducer, str):
+                options["fold"] = self._folding(fold.reducer)
+            elif fold.reducer is not None:
+                options["fold"] = self._of(fold.reducer)
+        return options
+
+    def _folding(self, name: str) -> Any:
+        """A function that is no task, whose calls are effects, too."""
+        if name == "coroutine":  # which M29 refuses
+            return _awaiting(FOLDS["last"], 0)
+
+        def fold(so_far: Any, value: Any) -> Any:
+            is_callers = tone.get(CALLERS) is CALLERS
+            with self._lock:
+                label = f"fold {name}" if is_callers else f"fold {name} in another context"
+                self.log.append((label, canon([so_far, value])))
+            return self._truth(value) if name == "lazy" else FOLDS[name](so_far, value)
+
+        return fold
 
     def _handler(self, handler: Handler, args: tuple[Any, ...]) -> list[Any]:
         """The handler, if one is given."""

@@ -12,14 +12,21 @@ together what ruling M13 allows an engine to do. A run with ``fail_fast=False`` 
 import asyncio
 import contextvars
 import dataclasses
-import functools
 import gc
 import inspect
 import itertools
 import operator
 import os
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from dataclasses import dataclass, field, fields, is_dataclass
 from types import FunctionType, ModuleType
 from typing import Any
@@ -76,6 +83,10 @@ class Lazy:
     rows: Callable[[list[Any]], list["Lazy"]] | None = None
     #: Whether its items have fallbacks.
     joins: bool = False
+    #: Whether it is a map that reads its columns during the run (M29).
+    reads_later: bool = False
+    #: Of a call for a window: the effects that have to come before it.
+    before: Causes = field(default_factory=set)
 
     @property
     def taken(self) -> list["Lazy"]:
@@ -98,7 +109,7 @@ class Lazy:
 
     def repeatable(self) -> "Lazy":
         found = [inner for value in self.inputs for inner in _known(value)]
-        if self.attempts > 1 and any(map(_holds_iterators, found)):
+        if self.attempts > 1 and not self.reads_later and any(map(_holds_iterators, found)):
             raise ArgumentError("an iterator")
         return self
 
@@ -267,32 +278,36 @@ class Task:
         initial: Any = _REQUIRED,
         **columns: Any,
     ) -> Lazy:
-        if window is not None or fold is not None:  # M29
-            windowed = self.map(
-                return_exceptions=return_exceptions, skipped=skipped, catch=catch, **columns
-            )
-            return windowed if fold is None else _folded(windowed, fold, initial)
         shared = {n: v for n, v in columns.items() if isinstance(v, (Literal, Inject))}
-        lists = {n: _column(v) for n, v in columns.items() if n not in shared}
-        if not lists:
+        given = {n: v for n, v in columns.items() if n not in shared}
+        if not given:
             raise ArgumentError("nothing to go over")
         _fit(self.signature.bind, (), columns)
-        _equally_long([v for v in lists.values() if not isinstance(v, Lazy)])
-
-        def expand(given: list[Any]) -> list[Lazy]:
-            known = _equally_long([_column(v) for v in given])
-            rows = [dict(zip(lists, row, strict=True)) for row in zip(*known, strict=True)]
-            items = [self.bare(**row, **shared) for row in rows]
-            for item in items:
-                item.attempts, item.cache = lazy.attempts, lazy.cache
-                item.amounts, item.delay = lazy.amounts, lazy.delay
-            return [_joined(item, return_exceptions, joins) for item in items]
-
         joins = _joins(skipped, catch)
 
-        lazy = Derived(f"{self.name}.map", list(lists.values()), _nothing, rows=expand)
+        def item_of(row: Mapping[str, Any]) -> tuple[Lazy, Lazy]:
+            """The call for a row, and the item of the list."""
+            call = self.bare(**row, **shared)
+            call.attempts, call.cache = lazy.attempts, lazy.cache
+            call.amounts, call.delay = lazy.amounts, lazy.delay
+            return call, _joined(call, return_exceptions, joins)
+
+        def expand(lists: list[Any]) -> list[Lazy]:
+            known = _equally_long([_column(v) for v in lists])
+            rows = [dict(zip(given, row, strict=True)) for row in zip(*known, strict=True)]
+            return [item_of(row)[1] for row in rows]
+
+        if window is None and fold is None and initial is _REQUIRED:
+            known = [_column(v) for v in given.values()]
+            _equally_long([v for v in known if not isinstance(v, Lazy)])
+            lazy = Derived(f"{self.name}.map", [*known], _nothing, rows=expand)
+        else:
+            windowing = Windowing(window, fold, initial, [*given], item_of)
+            later = [*map(_source, given.values()), *windowing.first]
+            lazy = Derived(f"{self.name}.map", later, windowing.step)
+            lazy.reads_later, windowing.map = True, lazy
         lazy.joins = bool(joins)
-        lazy.hidden = [self, *shared.values(), *joins.values()]
+        lazy.hidden = [self, *shared.values(), *joins.values(), fold]
         return self.declaring(lazy)
 
 
@@ -310,25 +325,6 @@ def task(
     declared = retry or 1, cache, capacities or {}
     make = lambda function: Task(function, name or function.__name__, nout, declared)  # noqa: E731
     return make(func) if func else make
-
-
-def _folded(values: Lazy, fold: Any, initial: Any) -> Lazy:  # M29
-    """The fold of the values of a map: nested calls of a task, or a function's value."""
-    first = [] if initial is _REQUIRED else [initial]
-
-    def step(_run: Naive, given: list[Any], _causes: Causes) -> Any:
-        items, *begun = given
-        left = [*begun, *items]
-        if not left:
-            raise ArgumentError("nothing to fold")
-        if not isinstance(fold, Task):
-            return functools.reduce(fold, left)
-        so_far: Any = Literal(left[0])
-        for value in left[1:]:
-            so_far = fold(so_far, Literal(value))
-        return so_far if isinstance(so_far, Lazy) else so_far.value
-
-    return Derived("fold", [values, *first], step, hidden=[fold])
 
 
 def _is_one_of(error: Exception, kinds: Any) -> bool:
@@ -482,6 +478,13 @@ def _column(value: Any) -> Any:
     return list(value)
 
 
+def _source(value: Any) -> Any:
+    """A column of a map with a window, which is not read yet."""
+    if isinstance(value, (Lazy, Iterator)):
+        return value
+    return value if isinstance(value, AsyncIterable) else _column(value)
+
+
 def _equally_long(lists: list[list[Any]]) -> list[list[Any]]:
     if len({len(known) for known in lists}) > 1:
         raise ArgumentError("unequal lengths")
@@ -593,6 +596,8 @@ def known_parameters(target: Any) -> set[str]:
         if id(part) in met or isinstance(part, (type, ModuleType)):
             continue
         met[id(part)] = part
+        if isinstance(part, (Iterator, AsyncIterator)):
+            continue  # not searched (M15)
         if isinstance(part, Lazy):
             names |= set() if part.param is None else {part.param}
             called = [] if part.call is None else [part.call[0]]
@@ -603,6 +608,211 @@ def known_parameters(target: Any) -> set[str]:
         else:
             todo += gc.get_referents(part)
     return names
+
+
+# -- maps with windows (M29) -------------------------------------------------------------------
+
+
+class Windowing:
+    """How a map reads its columns item by item, and what becomes of the values.
+
+    Args:
+        window: Most items under way.
+        fold: A task or a function that folds the values.
+        initial: The value to begin with.
+        names: Those of the columns.
+        item_of: Gives the call for a row, and the item that has its value.
+    """
+
+    def __init__(
+        self,
+        window: int | None,
+        fold: Any,
+        initial: Any,
+        names: list[str],
+        item_of: Callable[[Mapping[str, Any]], tuple[Lazy, Lazy]],
+    ) -> None:
+        if window is not None and window < 1:
+            raise ArgumentError("no window")
+        if fold is None and initial is not _REQUIRED:
+            raise ArgumentError("nothing takes the value to begin with")
+        if isinstance(fold, Task):
+            _fit(fold.signature.bind, [None, None], {})
+        elif inspect.iscoroutinefunction(fold):
+            raise ArgumentError("a coroutine function")
+        self.size = window or 64
+        self.fold, self.names, self.item_of = fold, names, item_of
+        self.map: Lazy
+        self.first = [] if initial is _REQUIRED else [initial]
+
+    def step(self, run: "Naive", given: list[Any], causes: Causes) -> Any:
+        """The step of the map, from its columns and the value to begin with."""
+        columns, first = given[: len(self.names)], given[len(self.names) :]
+        sources = [_begun(column) for column in columns]
+        return Window(self, run, sources, first, causes).outcome()
+
+
+class Window:
+    """The items of one map, read one after the other.
+
+    They are read until one has no value. As far as more may be under way at that moment, these
+    are read, too, but they are optional, and so are folds that may come too late then.
+    """
+
+    def __init__(
+        self, how: Windowing, run: "Naive", sources: list[Any], first: list[Any], causes: Causes
+    ) -> None:
+        self.how, self.run, self.sources, self.causes = how, run, sources, causes
+        #: The effects before the first item.
+        self.began = {*causes}
+        self.so_far = first
+        self.values: list[Any] = []
+        #: The effects that each item with a value is made of, and the folds up to each item.
+        self.made: list[Causes] = []
+        self.folds: list[tuple[Any, Causes]] = []
+        #: The place of the first item without a value, and of a fold without.
+        self.lost: int | None = None
+        self.unfolded: int | None = None
+        self.lacks: list[Any] = []
+
+    def outcome(self) -> Any:
+        run, how = self.run, self.how
+        steps = run.steps[1]
+        run.count(how.map)
+        index = 0
+        while self.may_read(index):
+            is_open = self.lost is not None or self.unfolded is not None
+            run.unread += is_open
+            goes_on = self.read(index)
+            run.unread -= is_open
+            if not goes_on:
+                break
+            index += 1
+        run.steps[1] += 2 * how.size  # each place may find the end by waiting
+        self.count(index, run.steps[1] - steps)
+        self.settle_folds()
+        if self.lacks:
+            return self.lack()
+        self.causes |= self.began.union(*self.made, *(made for _, made in self.folds))
+        if how.fold is None:
+            return self.values
+        if not self.so_far:
+            raise ArgumentError("nothing to fold")
+        return self.so_far[0]
+
+    def may_read(self, index: int) -> bool:
+        """Whether an item may be under way in spite of those that have no value."""
+        if self.how.fold is None:
+            return self.lost is None or self.how.size > 1
+        broken = [place for place in (self.lost, self.unfolded) if place is not None]
+        return not broken or index < min(broken) + self.how.size
+
+    def read(self, index: int) -> bool:
+        """Read an item and compute it; False at the end of the columns."""
+        run = self.run
+        try:
+            if (row := self.row()) is None:
+                return False
+            call, item = self.how.item_of(row)
+        except Exception as error:
+            self.break_at(index, run.fail(error))
+            return False
+        run.count_step(most=4)  # reading on a worker, and waiting for its turn, are steps
+        call.before = self.before(index)
+        made: Causes = set()
+        outcome = run.value(item, made)
+        if isinstance(outcome, (Failed, Skipped)):
+            if not run.unread:
+                self.causes |= made
+            self.break_at(index, outcome)
+            return True
+        self.made.append(made)
+        self.values.append(outcome)
+        if self.how.fold is not None and self.lost is None and self.unfolded is None:
+            self.fold(index, outcome)
+        return True
+
+    def row(self) -> dict[str, Any] | None:
+        found = [
+            drive(anext(source, _END)) if isinstance(source, AsyncIterator) else next(source, _END)
+            for source in self.sources
+        ]
+        ended = sum(value is _END for value in found)
+        if ended and ended < len(found):
+            raise ArgumentError("unequal lengths")
+        return None if ended else dict(zip(self.how.names, found, strict=True))
+
+    def before(self, index: int) -> Causes:
+        """The effects before an item is read: those of items that are under way no longer."""
+        ended = index - self.how.size + 1
+        if ended <= 0 or (self.how.fold is None and self.how.size > 1):
+            return {*self.began}
+        return self.began.union(*self.made[:ended], *(made for _, made in self.folds[:ended]))
+
+    def fold(self, index: int, value: Any) -> None:
+        run, how = self.run, self.how
+        if not self.so_far:
+            self.so_far = [value]
+            self.folds.append((value, set()))
+            return
+        made = self.began.union(*self.made, *(made for _, made in self.folds))
+        # With more items under way, one of these may break the map before this fold.
+        run.unread += how.size > 1
+        if isinstance(how.fold, Task):
+            call = how.fold(Literal(self.so_far[0]), Literal(value))
+            call.before = {*made}
+            run.count_step()
+            outcome = run.value(call, made)
+        else:
+            outcome = run.folded(how.fold, self.so_far[0], value, made)
+        run.unread -= how.size > 1
+        self.so_far = [outcome]
+        self.folds.append((outcome, made))
+        if isinstance(outcome, (Failed, Skipped)):
+            self.unfolded = index
+            self.lacks.append(outcome)
+
+    def break_at(self, index: int, outcome: Any) -> None:
+        self.lost = index if self.lost is None else self.lost
+        self.lacks.append(outcome)
+
+    def settle_folds(self) -> None:
+        """The folds before the last item that surely was read are made."""
+        end = len(self.folds) if self.lost is None else self.lost - self.how.size + 1
+        for outcome, made in self.folds[: max(end, 0)]:
+            self.run.needed(outcome, made)
+
+    def lack(self) -> Any:
+        """The outcome of a map without a value."""
+        run = self.run
+        failed = [outcome for outcome in self.lacks if isinstance(outcome, Failed)]
+        run.is_open |= len(failed) > 1
+        # The first may be the only one; of an item and a fold, each may.
+        surely = self.lacks[: 1 if self.unfolded is None or self.lost is None else 2]
+        run.is_undecided |= bool(failed) and any(isinstance(one, Skipped) for one in surely)
+        return _worst(self.lacks)
+
+    def count(self, items: int, most: int) -> None:
+        """The rounds of the places: at least one has made its share of the items (M20)."""
+        run, size = self.run, self.how.size
+        sure = items if self.lost is None else self.lost
+        sure = sure if self.unfolded is None else min(sure, self.unfolded)
+        if not (run.again or run.unread):
+            run.rounds[0] = max(run.rounds[0], -(-sure // size))
+        run.rounds[1] = max(run.rounds[1], most)
+
+
+_END = object()
+
+
+def _begun(column: Any) -> Any:
+    if isinstance(column, (Iterator, AsyncIterator)):
+        return column
+    if isinstance(column, AsyncIterable):
+        return aiter(column)
+    if isinstance(column, (str, bytes)) or not isinstance(column, Iterable):
+        raise ArgumentError(f"cannot go over {column!r}")
+    return iter(column)
 
 
 # -- the evaluator ----------------------------------------------------------------------------
@@ -620,11 +830,13 @@ class Fault:
     Attributes:
         counts: It is one of the run's: on at least one path no node catches it.
         optional: Of a call that need not be made.
+        unread: Of an item that need not be read (M29), or of what only such items need.
     """
 
     error: Exception
     counts: bool = False
     optional: bool = False
+    unread: bool = False
 
 
 @dataclass(frozen=True)
@@ -709,9 +921,16 @@ class Naive:
         self.again = 0
         #: Whether there were equal calls, so that it is open which of them was made.
         self.had_equal_calls = False
-        #: The effects of such calls: indices into the log, and errors.
-        self.optional: set[int] = set()
-        self.optional_errors: list[Exception] = []
+        #: The effects of such calls: indices into the log.
+        self.equal: set[int] = set()
+        #: Whether an item is computed that a map may not read, or a fold that may not be made,
+        #: because the map has no value (M29); and the effects of what only those need.
+        self.unread = 0
+        self.unread_effects: set[int] = set()
+        #: Whether it is open if a node was skipped or has failed.
+        self.is_undecided = False
+        #: Those of the errors.
+        self.faults: list[Fault] = []
         #: Whether several nodes needed one that failed, so that several paths lead to it (R9), or
         #: the path leads past a node that may have been skipped before.
         self.has_several_paths = False
@@ -725,6 +944,15 @@ class Naive:
         self.rounds_of: dict[Lazy, Rounds] = {}
         #: Whether the run has a limit that is lower.
         self.exceeded = False
+
+    @property
+    def optional(self) -> set[int]:
+        """The effects that may be missing: indices into the log."""
+        return self.equal | self.unread_effects
+
+    @property
+    def optional_errors(self) -> list[Exception]:
+        return [fault.error for fault in self.faults if fault.optional or fault.unread]
 
     def run(self, target: Any) -> Any:
         """The value of ``target``; it has one unless there are ``errors``."""
@@ -744,14 +972,22 @@ class Naive:
         """The outcome of a node, computed once (R3, M14): a value, a Skipped or a Failed."""
         if lazy not in self.memo:
             self.rounds_of[lazy] = rounds or Rounds()
-            self.memo[lazy], self.made_of[lazy] = _UNDER_WAY, set()
+            self.memo[lazy], self.made_of[lazy] = _UNDER_WAY, {*lazy.before}
             self.memo[lazy] = self.compute(lazy, self.made_of[lazy])
         elif self.memo[lazy] is _UNDER_WAY:
             return self.fail(CycleError(lazy.name, [lazy.name]))
         else:
             self.has_several_paths |= isinstance(self.memo[lazy], Failed)
         causes |= self.made_of[lazy]
+        self.needed(self.memo[lazy], self.made_of[lazy])
         return self.counted(self.memo[lazy])
+
+    def needed(self, outcome: Any, effects: Causes) -> None:
+        """Note that something needs an outcome, whichever items a map with a window reads."""
+        if not self.unread:
+            self.unread_effects -= effects
+            for fault in outcome.faults if isinstance(outcome, Failed) else ():
+                fault.unread = False
 
     def items(self, lazy: Lazy, causes: Causes) -> Any:
         """The items of a map, or the outcome in their place (R8).
@@ -771,7 +1007,7 @@ class Naive:
                 assert lazy.rows is not None
                 found = lazy.rows(found)
                 self.count(lazy)
-            except ArgumentError as error:
+            except Exception as error:
                 found = self.fail(error)
                 self.ends_of(columns.values(), causes)
         else:
@@ -862,12 +1098,16 @@ class Naive:
 
     def count(self, lazy: Lazy) -> None:
         """Count a step of the run, and a round of a node."""
-        rounds, surely = self.rounds_of[lazy], not self.again
+        rounds, surely = self.rounds_of[lazy], not (self.again or self.unread)
         rounds.least += surely
         rounds.most += 1
         rounds.peak = max(rounds.peak, rounds.most)
-        self.steps = [self.steps[0] + surely, self.steps[1] + 1]
+        self.count_step()
         self.rounds = [max(self.rounds[0], rounds.least), max(self.rounds[1], rounds.most)]
+
+    def count_step(self, most: int = 1) -> None:
+        surely = not (self.again or self.unread)
+        self.steps = [self.steps[0] + surely, self.steps[1] + most]
 
     def check_arguments(self, lazy: Lazy, inputs: list[Any]) -> None:
         """M23: every attempt of a call can use its arguments."""
@@ -914,10 +1154,27 @@ class Naive:
                 return outcome
         outcome, made_of = lazy.cache[key]
         causes |= made_of
+        self.needed(outcome, made_of)
         return outcome
 
+    def folded(self, function: Any, so_far: Any, value: Any, causes: Causes) -> Any:
+        """The value of a fold by a function that is no task."""
+        began = len(self.log)
+        try:
+            found = function(so_far, value)
+            if isinstance(found, (Lazy, TailCall)):
+                raise ArgumentError("only a task can return that")
+        except StopIteration:
+            return self.fail(TaskStopIterationError("a fold"))
+        except Exception as error:
+            return self.fail(error)
+        finally:
+            self.note(began, causes)
+        return found
+
     def fail(self, error: Exception) -> Failed:
-        return self.counted(Failed((Fault(error, optional=bool(self.again)),)))
+        fault = Fault(error, optional=bool(self.again), unread=bool(self.unread))
+        return self.counted(Failed((fault,)))
 
     def counted(self, outcome: Any) -> Any:
         """``outcome``; its error is the run's, unless it is on its way to a catch."""
@@ -927,7 +1184,7 @@ class Naive:
                 if not (fault.counts or is_caught):
                     fault.counts = True
                     self.errors.append(fault.error)
-                    self.optional_errors += [fault.error] * fault.optional
+                    self.faults.append(fault)
         return outcome
 
     def resolve(
@@ -1089,12 +1346,18 @@ class Naive:
                 raise TaskStopIterationError(task.func.__qualname__) from error
             raise
         finally:
-            self.needs += [set(causes) for _ in self.log[began:]]
-            made = set(range(began, len(self.log)))
-            causes |= made
-            if self.again:
-                self.optional |= made
+            self.note(began, causes)
             self.close(own)
+
+    def note(self, began: int, causes: Causes) -> None:
+        """Note the causes of the effects since ``began``, which are causes then."""
+        self.needs += [set(causes) for _ in self.log[began:]]
+        made = set(range(began, len(self.log)))
+        causes |= made
+        if self.again:
+            self.equal |= made
+        if self.unread:
+            self.unread_effects |= made
 
     def open(self, wanted: Inject, own: dict[Resource, tuple[Any, Any]]) -> Any:
         source = wanted.source

@@ -80,6 +80,18 @@ class Endless:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """An iterator, a generator or an async generator, made anew each time (M17, M29).
+
+    ``error``: what it raises after its items; not of a plain iterator.
+    """
+
+    kind: str
+    items: tuple[Any, ...]
+    error: Any = None
+
+
+@dataclass(frozen=True)
 class Source:
     name: str
     default: Any
@@ -164,12 +176,27 @@ class Gather:
 
 
 @dataclass(frozen=True)
+class Fold:
+    """What folds the values of a map (M29).
+
+    Attributes:
+        reducer: A task, or the name of a function of ``FOLDS`` in build.py; None for nothing.
+        initial: The value to begin with; of one expression, or there is none.
+    """
+
+    reducer: Any
+    initial: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
 class Map:
     task: Any
     columns: tuple[tuple[str, Any], ...]
     cached: bool | None = None
     joins: Joins = Joins()
     amounts: tuple[tuple[str, Any], ...] = ()
+    window: int | None = None
+    fold: Fold | None = None
 
 
 @dataclass(frozen=True)

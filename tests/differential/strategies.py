@@ -18,6 +18,7 @@ from tests.differential.programs import (
     Const,
     Endless,
     Fail,
+    Fold,
     Gather,
     Give,
     Handler,
@@ -39,6 +40,7 @@ from tests.differential.programs import (
     Source,
     Split,
     Step,
+    Stream,
     Tries,
     Uncalled,
     no_delay,
@@ -102,6 +104,8 @@ class Profile:
         depth: Levels of nesting.
         shared: Most shared lazy values.
         joins: Whether the target joins nodes that may be skipped or fail (M26, M27).
+        windows: Whether maps may read their columns item by item, and fold (M29); durable runs
+            refuse those.
     """
 
     fails: int = 0
@@ -110,6 +114,12 @@ class Profile:
     depth: int = 3
     shared: int = 4
     joins: bool = False
+    windows: bool = True
+
+    @property
+    def reads_later(self) -> bool:
+        """Not with cycles: beside a window that waits, a run does not see that it is stuck."""
+        return self.windows and not self.cycles
 
 
 @functools.cache
@@ -140,6 +150,10 @@ def programs(draw: Any, profile: Profile) -> Program:
             values(profile, profile.depth, count, count, False),
         )
     )
+    if profile.reads_later and draw(st.integers(0, 7)) == 7:
+        inner = values(profile, profile.depth - 1, count, count, False)
+        windowed = _maps(profile, profile.depth - 1, count, inner, True)
+        target = Box(list, (target, draw(windowed)))
     if count > before:
         used = draw(st.lists(st.integers(before, count - 1), min_size=1, max_size=3))
         target = Box(list, (target, *map(Ref, used)))
@@ -225,7 +239,7 @@ def lazies(
         )
         return Route(draw(selectors), tuple((key, draw(inner)) for key in keys))
     if kind == "map":
-        return draw(_maps(profile, depth, made, met, in_body, inner))
+        return draw(_maps(profile, depth, met, inner, profile.reads_later and draw(_rarely)))
     run_if = draw(st.one_of(st.none(), st.none(), inner))
     after = tuple(draw(st.lists(inner, max_size=1)))
     cached = draw(_cached(profile))
@@ -414,21 +428,28 @@ def _loops(draw: Any, profile: Profile, depth: int, met: int) -> Loop:
 
 @functools.cache
 @st.composite
-def _maps(
-    draw: Any, profile: Profile, depth: int, made: int, met: int, in_body: bool, inner: Any
-) -> Map:
+def _maps(draw: Any, profile: Profile, depth: int, met: int, inner: Any, is_windowed: bool) -> Map:
     cached = draw(_cached(profile))
     joins = draw(_joins(profile, depth, met, inner))
-    length = draw(st.integers(0, 3))
+    length = draw(st.integers(0, 6 if is_windowed else 3))
     off = draw(st.booleans()) if profile.fails else False
+    reading = _windows(profile, depth, met, inner, length) if is_windowed else st.just((None, None))
+    window, fold = draw(reading)
 
-    def column(items: Any) -> Any:
-        if off and draw(_rarely):
+    def column(items: Any, may_be_endless: bool = False) -> Any:
+        if off and (may_be_endless or not is_windowed) and draw(_rarely):
             endless = Endless(draw(st.sampled_from([itertools.count, itertools.repeat])))
             return draw(st.sampled_from([endless, Call(Job("any", None, Give(endless)))]))
         size = length + 1 if off and draw(st.booleans()) else length
         if draw(st.integers(0, 3)) == 0:  # a map over a map (R8)
             return draw(_inner_maps(profile, depth, met, items, size))
+        if profile.reads_later and draw(st.integers(0, 1 if is_windowed else 7)) == 0:
+            if profile.fails and is_windowed:  # of some items, so that others are read before
+                items = st.one_of(*[items] * 6, _failing(inner), _skipped(inner))
+            parts = tuple(draw(st.lists(items, min_size=size, max_size=size)))
+            kind, error, source = draw(_streams(profile, is_windowed))
+            stream = Stream(kind, parts, error)
+            return stream if source is None else Call(replace(source, body=Give(stream)))
         parts = tuple(draw(st.lists(items, min_size=size, max_size=size)))
         box = Box(draw(st.sampled_from([list, tuple])), parts)
         if draw(st.booleans()):
@@ -438,15 +459,61 @@ def _maps(
     if draw(st.integers(0, 3)) == 0:
         loop = draw(_loops(profile, depth, met))
         amounts = draw(_amounts(profile, inner, bool(cached)))
-        return Map(loop, (("n", column(st.integers(0, 3).map(Const))),), cached, joins, amounts)
+        numbers = column(st.integers(0, 3).map(Const))
+        return Map(loop, (("n", numbers),), cached, joins, amounts, window, fold)
     job = draw(_jobs(profile, depth, met, st.sampled_from(["some", "any", "file", "pool", "late"])))
     given = [("a", column(inner))]
     if job.signature not in _supplied and draw(st.booleans()):
         shared = st.one_of(inner.map(Lit), st.none())
         fixed = draw(shared)
-        given.append(("c", column(inner) if fixed is None else fixed))
+        given.append(("c", column(inner, True) if fixed is None else fixed))
     amounts = draw(_amounts(profile, inner, bool(cached) or job.cached))
-    return Map(job, tuple(given), cached, joins, amounts)
+    return Map(job, tuple(given), cached, joins, amounts, window, fold)
+
+
+@functools.cache
+@st.composite
+def _windows(draw: Any, profile: Profile, depth: int, met: int, inner: Any, length: int) -> Any:
+    """The window and the fold of a map (M29): one of them, or both."""
+    window = draw(st.sampled_from([None, 1, 2, 2, 3, 5]))
+    if profile.fails and draw(st.integers(0, 19)) == 19:  # what is refused
+        fold = draw(st.sampled_from([Fold("coroutine"), Fold(None, (Const(1),)), None]))
+        return draw(st.sampled_from([window or 2, 0])), fold
+    if window is not None and draw(st.booleans()):
+        return window, None
+    initial = st.builds(lambda value: (value,), inner)
+    if length or profile.fails:
+        initial = st.one_of(st.just(()), initial)
+    functions = [
+        "pack",
+        "pack",
+        "last",
+        *(["+", "lazy", "fails", "stops"] if profile.fails else []),
+    ]
+    kind = draw(st.integers(0, 3))
+    if kind == 0:
+        reducer: Any = draw(st.sampled_from(functions))
+    elif kind == 1:
+        reducer = draw(_loops(profile, depth, met))
+    else:
+        signatures = ["any", "some", "full", *(["late"] if profile.fails else [])]
+        reducer = draw(_jobs(profile, depth, met, st.sampled_from(signatures)))
+    if not isinstance(reducer, str) and reducer.tries is not None:
+        reducer = replace(reducer, tries=replace(reducer.tries, declared=True))
+    return window, Fold(reducer, draw(initial))
+
+
+@functools.cache
+@st.composite
+def _streams(draw: Any, profile: Profile, is_windowed: bool) -> Any:
+    """The kind and the error of a column that is read once, and the task that gives it, if any.
+
+    Maps without a window refuse async ones (M29).
+    """
+    kinds = ["iterator", "generator", *(["async"] if is_windowed or profile.fails else [])]
+    error = Fail(ValueError, "the source") if profile.fails and draw(_rarely) else None
+    source = st.one_of(st.none(), st.builds(Job, st.just("any"), _pauses, st.just(Pack())))
+    return draw(st.sampled_from(kinds)), error, draw(source)
 
 
 @functools.cache
@@ -457,7 +524,9 @@ def _inner_maps(draw: Any, profile: Profile, depth: int, met: int, items: Any, s
     parts = Box(list, tuple(draw(st.lists(items, min_size=size, max_size=size))))
     column = draw(st.sampled_from([parts, Call(Job("any", None, Give(parts)))]))
     cached = profile.caches and draw(_rarely)
-    return Map(job, (("a", column),), cached, draw(_joins(profile, depth, met, items)))
+    joins = draw(_joins(profile, depth, met, items))
+    window = draw(st.sampled_from([None] * 7 + [1, 2])) if profile.reads_later else None
+    return Map(job, (("a", column),), cached, joins, window=window)
 
 
 @functools.cache

@@ -21,26 +21,26 @@ _durabilities = st.sampled_from(["sync", "sync", "sync", "async", "exit"])
 
 
 @examples
-@given(programs(Profile(caches=False)), _crashes, _tiers, _durabilities)
+@given(programs(Profile(caches=False, windows=False)), _crashes, _tiers, _durabilities)
 def test_programs_that_succeed(program: Program, crashes, last, durability):
     check_crashes(program, crashes, last=last, durability=durability)
 
 
 @examples
-@given(programs(Profile(caches=False, fails=12)), _crashes, _tiers, _durabilities)
+@given(programs(Profile(caches=False, windows=False, fails=12)), _crashes, _tiers, _durabilities)
 def test_programs_that_may_fail(program: Program, crashes, last, durability):
     check_crashes(program, crashes, last=last, durability=durability)
 
 
 @examples
-@given(programs(Profile(caches=False, fails=12)), _crashes, _tiers, _durabilities)
+@given(programs(Profile(caches=False, windows=False, fails=12)), _crashes, _tiers, _durabilities)
 def test_programs_that_go_on_after_failures(program: Program, crashes, last, durability):
     check_crashes(program, crashes, last=last, durability=durability, fail_fast=False)
 
 
 @examples
 @given(
-    programs(Profile(caches=False, fails=12, joins=True)),
+    programs(Profile(caches=False, windows=False, fails=12, joins=True)),
     _crashes,
     _tiers,
     _durabilities,
@@ -53,6 +53,11 @@ def test_programs_that_join_what_is_skipped_or_fails(
 
 
 @settings(examples, max_examples=examples.max_examples // 3)
-@given(programs(Profile(caches=False, fails=2, depth=5, shared=6)), _crashes, _tiers, _durabilities)
+@given(
+    programs(Profile(caches=False, windows=False, fails=2, depth=5, shared=6)),
+    _crashes,
+    _tiers,
+    _durabilities,
+)
 def test_large_programs(program: Program, crashes, last, durability):
     check_crashes(program, crashes, last=last, durability=durability)

@@ -307,6 +307,33 @@ def test_a_fold_that_fails_fails_the_map(use_vm: bool) -> None:
     with pytest.raises(ArgumentError, match="only a task can"):
         cs.run(plain.map(x=range(3), fold=lambda a, b: plain(a)), use_vm=use_vm)
 
+    def stops(so_far, value):
+        raise StopIteration
+
+    for task in (plain, later):
+        with pytest.raises(cs.errors.TaskStopIterationError, match="stops' raised"):
+            cs.run(task.map(x=range(3), fold=stops), use_vm=use_vm)
+
+
+@PATHS
+@pytest.mark.parametrize("task", [plain, later], ids=lambda task: task.name)
+def test_a_run_that_goes_on_ends_after_a_slot_has_failed(task: Any, use_vm: bool) -> None:
+    def refuses(so_far, value):
+        raise KeyError(value)
+
+    folded = task.map(x=range(9), window=3, fold=refuses)
+    assert cs.run(folded.catch(KeyError, "refused"), use_vm=use_vm) == "refused"
+    with pytest.raises(ExceptionGroup) as caught:
+        cs.run(task.map(x=range(9), fold=refuses), use_vm=use_vm, fail_fast=False)
+    assert [type(error) for error in caught.value.exceptions] == [KeyError]
+    limits: tuple[dict[str, Any], ...] = {"max_rounds": 2}, {"max_steps": 3}
+    for limit in limits:
+        for fold in (None, max):
+            with pytest.raises(ExceptionGroup) as caught:
+                target = task.map(x=range(9), window=2, fold=fold)
+                cs.run(target, use_vm=use_vm, fail_fast=False, **limit)
+            assert isinstance(caught.value.exceptions[0], cs.errors.StepLimitError)
+
 
 @PATHS
 @pytest.mark.parametrize("kind", ["generator", "async generator"])

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from cascade.spec.blueprint import Literal, TailCall
 from cascade.spec.containers import ATOMS
-from cascade.spec.errors import ArgumentError
+from cascade.spec.errors import ArgumentError, TaskStopIterationError
 from cascade.spec.fallbacks import NOT_GIVEN, Fallback
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS, LazyValue
@@ -218,8 +218,12 @@ class Window:
 
         Raises:
             ArgumentError: It gives a lazy value.
+            TaskStopIterationError: It raises a StopIteration.
         """
-        so_far = self.how.reducer(self.so_far, value)
+        try:
+            so_far = self.how.reducer(self.so_far, value)
+        except StopIteration as error:
+            raise TaskStopIterationError.of(self.how.reducer) from error
         if issubclass(type(so_far), (LazyValue, TailCall)):
             raise ArgumentError(
                 f"the fold {short(self.how.reducer)} has returned {short(so_far)}, and only a "
@@ -293,7 +297,10 @@ class Window:
 
     def nodes(self, size: int) -> LazyResult[Any]:
         """The node that the map continues as, with ``size`` slots."""
-        slots = [self._node(self._operations[0], self) for _ in range(size)]
+        slots = [
+            self._node(self._operations[3], _Watch(self, 0), self._node(self._operations[0], self))
+            for _ in range(size)
+        ]
         return self._node(_RESULT, self, self._node(_CLOSING, self), *slots)
 
     def _node(self, operation: Operation, *args: Any) -> LazyResult[Any]:
@@ -312,7 +319,7 @@ class _ReadError:
 
 
 class _Watch(Fallback):
-    """Covers nothing, but lets the window know that an item, or a fold, has no value."""
+    """Covers nothing, but lets the window know that an item, a fold or a slot has no value."""
 
     __slots__ = ("index", "window")
 
@@ -351,6 +358,14 @@ async def _fold_on_loop(watch: _Watch, value: Any) -> Any:
     return _fold(watch, value)
 
 
+def _ended(_watch: _Watch, _none: None) -> None:
+    pass
+
+
+async def _ended_on_loop(_watch: _Watch, _none: None) -> None:
+    pass
+
+
 async def _begin(window: Window, row: Any) -> Any:
     return window.begun(row)
 
@@ -362,16 +377,20 @@ def _watched(func: Any, is_async: bool) -> FallbackOperation:
     return operation
 
 
-#: The beginning of a slot, and what it does with the value of an item, and of a fold.
+#: The beginning of a slot, what it does with the value of an item, and of a fold, and its end. This
+#: watches the slot itself, which fails by a fold that is a plain function, or by a limit of steps:
+#: the other slots must not wait for their turns then.
 _ON_WORKERS: Final = (
     Operation(Window.next_item, "slot of a map"),
     _watched(_take, False),
     _watched(_fold, False),
+    _watched(_ended, False),
 )
 _ON_LOOP: Final = (
     Operation(_slot_on_loop, "slot of a map", is_async=True),
     _watched(_take_on_loop, True),
     _watched(_fold_on_loop, True),
+    _watched(_ended_on_loop, True),
 )
 _WAITING: Final = Operation(Window.next_item_later, "slot of a map", is_async=True)
 _READ: Final = Operation(Window.read_on_worker, "reading of a map")

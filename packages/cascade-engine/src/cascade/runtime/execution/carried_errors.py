@@ -28,7 +28,7 @@ def raise_named(error: RuntimeError, operation: Operation) -> NoReturn:
 
 def named(error: RuntimeError, operation: Operation) -> RuntimeError:
     """``error``; or one with the task's name if Python raised it for a StopIteration (M13)."""
-    if not isinstance(error.__cause__, StopIteration):
+    if type(error) is not RuntimeError or not isinstance(error.__cause__, StopIteration):
         return error
     replaced = TaskStopIterationError.of(operation.func)
     replaced.__cause__, replaced.__context__ = error.__cause__, error  # as if raised by its handler
