@@ -29,7 +29,8 @@ def _section(page: str, heading: str) -> str:
 
 def _picture() -> list[str]:
     """The packages of the picture, from the top to the bottom, as paths below ``cascade/``."""
-    rooms, path = [], []
+    rooms: list[str] = []
+    path: list[str] = []
     for line in _section(_ARCHITECTURE, "Rooms").split("```")[1].splitlines()[2:]:
         indented = re.match(r"((?:  )+)([a-z_]+)/", line)
         assert indented is not None, line
