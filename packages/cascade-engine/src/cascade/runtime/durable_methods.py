@@ -12,6 +12,7 @@ from time import time
 from typing import Any, Unpack
 
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
+from cascade.runtime.durable.guarantees import Guarantees
 from cascade.runtime.durable.programs import wanted
 from cascade.runtime.durable.resuming import resumed
 from cascade.runtime.durable.retention import Retention
@@ -42,11 +43,9 @@ class DurableMethods(EngineBase):
     def _set_up_store(self, made: EngineSettings) -> None:
         self._durable = durable_runs(
             made.store,
-            made.durability,
+            Guarantees(made.durability, made.on_code_change, made.strict),
             made.signing_key,
             made.modules,
-            on_code_change=made.on_code_change,
-            strict=made.strict,
         )
         self._retention = Retention(made.retention)
         self._made, self._folder = made, os.getcwd()

@@ -77,6 +77,7 @@ class LazyValue:
     #: Whether the value comes from outside of the program, and may be a secret.
     _from_outside = False
 
+    # Seven parameters: an object that groups some of them would be one more for each node.
     def __init__(
         self,
         task: Operation,

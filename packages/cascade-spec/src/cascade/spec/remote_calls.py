@@ -117,10 +117,11 @@ class RemoteCall:
         arguments: The arguments as bytes.
         spins: Seconds for which the worker may follow tail calls of the task to itself; 0: not at
             all.
-        alone: Whether it must not share a worker's turn with other calls, because it may be ended.
+        alone: Whether it must not share a worker's turn with other calls, because it may be ended
+            or takes amounts there.
         on_end: Called once with the Outcome, in any thread, unless ``cancel_call`` returned True.
         on_begin: Called before that when the worker begins the call, as far as the executor
-            notices; only if ``alone``.
+            notices; None if nothing wants to know.
         needs: Amounts of what the executor allocates itself, by name.
         resources: The providers that the worker needs.
         state: For the executor.
@@ -157,8 +158,6 @@ class RemoteCall:
         arguments: bytes,
         on_end: Callable[[Outcome], object],
         *,
-        spins: float = 0.0,
-        alone: bool = False,
         on_begin: Callable[[], object] | None = None,
         needs: Mapping[str, float] = _NO_NEEDS,
     ) -> None:
@@ -167,9 +166,9 @@ class RemoteCall:
         self.arguments = arguments
         self.on_end = on_end
         self.on_begin = on_begin
-        self.spins = spins
-        self.alone = alone
         self.needs = needs
+        self.alone = on_begin is not None or bool(needs)
+        self.spins = 0.0
         self.resources: Sequence[PackedResource] = ()
         self.inputs: Sequence[RemoteValue] = ()
         self.links: Sequence[Link] = ()

@@ -2,5 +2,5 @@
 
 ``starting``, ``resuming`` and ``serving`` claim a run, and ``runs`` executes it and ends it in its
 store. ``journal`` is what the machinery of graphs asks and tells. ``writer`` commits for all runs
-of an engine. ``owner`` names this process. ``enqueuing`` and ``schedules`` create runs for workers.
+of an engine. ``enqueuing`` and ``schedules`` create runs for workers.
 """

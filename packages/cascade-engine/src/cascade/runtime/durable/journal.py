@@ -15,21 +15,20 @@ it continues as the call of a task.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from math import inf
 from time import monotonic
 from typing import Any
 
-from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey, context_of
 from cascade.runtime.durable.blobs import Blobs
-from cascade.runtime.durable.desk import Desk
+from cascade.runtime.durable.guarantees import Guarantees
 from cascade.runtime.durable.kept import LASTING, Kept
 from cascade.runtime.durable.keys import Keys
 from cascade.runtime.durable.node_records import Continued, NodeRecords
 from cascade.runtime.durable.outcomes import Outcomes
 from cascade.runtime.durable.places import Place, Places
 from cascade.runtime.durable.rows import CODE
+from cascade.runtime.durable.run_storage import RunStorage
 from cascade.runtime.durable.transactions import Transactions
 from cascade.runtime.durable.wait_records import WAIT, WaitRecords
 from cascade.runtime.inbox import Inbox, Letter
@@ -38,7 +37,6 @@ from cascade.spec.errors import InternalError, TaskNotImportedError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.params import Env
 from cascade.spec.run_rows import Loaded
-from cascade.spec.run_store import StoreTransaction
 from cascade.spec.task import Task
 
 
@@ -46,44 +44,36 @@ class Journal:
     """The journal of one run in this process. Use it under the run's lock.
 
     Args:
-        run_id: The id of the run.
-        codec: Encodes values and what nodes go on as.
+        storage: Reads and writes what the store has of the run.
         keys: The keys of the target's nodes.
-        desk: Takes what is to be written.
-        fetch: Gives the body of a large value by its digest.
-        transaction: Gives a transaction of a task, which is not begun yet.
-        sync: Whether no call begins before the outcomes that it depends on are committed (D4).
-        strict: Whether a value that cannot be stored is the error of its node (D7).
+        guarantees: Those of the engine.
         unload: Seconds of waiting that are worth leaving this process for; None for none (D10).
 
     Attributes:
         code_changes: Task → what has changed in its code since the run began (D9).
-        desk: As given.
+        desk: Takes what is to be written.
         has_code: Whether there is a record of the code with which the run was computed again.
         inbox: The signals of the run.
         not_imported: The error of a row that names a module which this process may not import; the
             run is for another one.
         made: Number of steps of the run (M20) that are recorded, and will not be made again.
         outcomes: The outcomes of nodes.
+        sync: Whether no call begins before the outcomes that it depends on are committed (D4).
         transactions: The transactions of tasks.
     """
 
     def __init__(
         self,
-        run_id: str,
-        codec: Codec,
+        storage: RunStorage,
         keys: Keys,
-        desk: Desk,
+        guarantees: Guarantees,
         *,
-        fetch: Callable[[bytes], bytes],
-        transaction: Callable[[], AbstractContextManager[StoreTransaction]],
-        sync: bool = True,
-        strict: bool = False,
         unload: float | None = None,
     ) -> None:
-        self.run_id = run_id
+        codec, desk, fetch = storage.codec, storage.desk, storage.fetch
+        self.run_id = storage.run.run_id
         self.keys = keys
-        self.sync = sync
+        self.sync = guarantees.durability == "sync"
         self.desk = desk
         self.unload = unload
         self.has_code = False
@@ -94,8 +84,8 @@ class Journal:
         self._codec = codec
         blobs = Blobs(desk)
         self._kept = Kept(desk, blobs)
-        self.outcomes = Outcomes(codec, keys, self._kept, strict, fetch)
-        self.transactions = Transactions(codec, desk, transaction)
+        self.outcomes = Outcomes(codec, keys, self._kept, guarantees.strict, fetch)
+        self.transactions = Transactions(codec, desk, storage.transaction)
         self._records = NodeRecords(codec, keys, desk, blobs, fetch)
         self._waits = WaitRecords(desk)
         self._places = Places(self._drop, self._records.drop)

@@ -19,20 +19,20 @@ from cascade.runtime.durable.code import (
     tell_of_recomputing,
     warn_of_changed,
 )
+from cascade.runtime.durable.guarantees import Guarantees
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.mail import Mail
 from cascade.runtime.durable.programs import Program
 from cascade.runtime.durable.recomputing import without_changed
+from cascade.runtime.durable.run_storage import RunStorage
 from cascade.runtime.durable.suspended import Suspended
 from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.durable.writer import LEASE, Writer
 from cascade.runtime.execution.worker_calls import hold_until
-from cascade.runtime.options import Durability, OnCodeChange
 from cascade.spec.errors import (
     LeaseLostError,
     NotStorableError,
     RunConflictError,
-    SerializationError,
     StoreError,
 )
 from cascade.spec.run_rows import Change, Loaded, RunRecord, RunStatus
@@ -54,10 +54,8 @@ class DurableRuns:
     Args:
         store: Keeps them.
         codec: Encodes values.
-        durability: What they wait for (D4).
-        on_code_change: What becomes of a run whose code has changed (D9).
+        guarantees: What the engine promises about them.
         seconds: For how long a lease holds.
-        strict: Whether a value that cannot be stored is the error of its node (D7).
         owns: Whether to close the store at the end.
     """
 
@@ -65,18 +63,14 @@ class DurableRuns:
         self,
         store: RunStore,
         codec: Codec,
-        durability: Durability,
+        guarantees: Guarantees,
         *,
-        on_code_change: OnCodeChange = "warn",
-        strict: bool = False,
         seconds: float = LEASE,
         owns: bool = False,
     ) -> None:
         self.store = store
-        self._strict = strict
         self.codec = codec
-        self._durability = durability
-        self._on_code_change = on_code_change
+        self._guarantees = guarantees
         self._owns = owns
         self.claims = Claims(store, self.call, Writer(store, codec, seconds), seconds)
         #: Ids of runs that their handles have cancelled for good.
@@ -115,23 +109,14 @@ class DurableRuns:
             loaded = await self.call(self.store.load, run.number)
         desk = tenure.desk
         desk.chunk = max((chunk.number for chunk in loaded.chunks), default=0) + 1
-        desk.deferred = self._durability == "exit"
+        desk.deferred = self._guarantees.durability == "exit"
         try:
-            journal = Journal(
-                run.run_id,
-                self.codec,
-                program.keys,
-                desk,
-                fetch=partial(self._blob, run.number, tenure),
-                transaction=partial(self.store.transaction, run.number, run.epoch),
-                sync=self._durability == "sync",
-                strict=self._strict,
-                unload=unload,
-            )
+            storage = RunStorage(self.store, self.codec, run, desk)
+            journal = Journal(storage, program.keys, self._guarantees, unload=unload)
             mail = self._mail()
             journal.inbox.ask = partial(mail.watch, run.number, journal.inbox)
             tenure.begin(journal, mail)
-            if self._on_code_change == "recompute" and run.epoch > 1:
+            if self._guarantees.on_code_change == "recompute" and run.epoch > 1:
                 loaded, changes = without_changed(self.codec, loaded, program, desk)
                 journal.code_changes, journal.has_code = changes, bool(changes)
             journal.load(loaded)
@@ -187,7 +172,7 @@ class DurableRuns:
         Raises:
             CodeChangedError: There is some, and the engine refuses it; the run is left as it was.
         """
-        if self._on_code_change == "recompute":
+        if self._guarantees.on_code_change == "recompute":
             if journal.code_changes:
                 tell_of_recomputing(loaded.run.run_id, journal.code_changes)
             return
@@ -196,7 +181,7 @@ class DurableRuns:
             journal.code_changes = code_changes(stored, program.target, journal)
         if not journal.code_changes:
             return
-        if self._on_code_change == "refuse":
+        if self._guarantees.on_code_change == "refuse":
             await self.release(Change(RunStatus.ENQUEUED), tenure)
             refuse_changed(loaded.run.run_id, journal.code_changes)
         warn_of_changed(loaded.run.run_id, journal.code_changes)
@@ -321,26 +306,12 @@ class DurableRuns:
             self._threads = ThreadPoolExecutor(1, thread_name_prefix="cascade-store")
         return self._threads.submit(call)
 
-    def _blob(self, run: int, tenure: Tenure, digest: bytes) -> bytes:
-        """A large value. In any thread; the run waits for it."""
-        try:
-            found = self.store.blobs(run, [digest]).get(digest)
-        except StoreError as error:
-            tenure.failed(error)  # the run has not failed, and can be resumed
-            raise
-        if found is None:
-            raise SerializationError(f"the store has lost a large value, {digest.hex()}")
-        return found
-
 
 def durable_runs(
     store: RunStore | str | None,
-    durability: Durability,
+    guarantees: Guarantees,
     signing_key: bytes | str | None,
     modules: Iterable[str] = (),
-    *,
-    on_code_change: OnCodeChange,
-    strict: bool,
 ) -> DurableRuns | None:
     """The durable runs of an engine; None without a store.
 
@@ -351,15 +322,9 @@ def durable_runs(
     codec = Codec(signing_key=signing_key, modules=modules)
     if store is None:
         return None
-    owns = not isinstance(store, RunStore)
-    return DurableRuns(
-        store if isinstance(store, RunStore) else open_store(store),
-        codec,
-        durability,
-        on_code_change=on_code_change,
-        strict=strict,
-        owns=owns,
-    )
+    if isinstance(store, RunStore):
+        return DurableRuns(store, codec, guarantees)
+    return DurableRuns(open_store(store), codec, guarantees, owns=True)
 
 
 def value_of(codec: Codec, run: RunRecord, result: bytes | None) -> Any:

@@ -141,6 +141,7 @@ class Permit(Holding):
         "woken",
     )
 
+    # Eight parameters: an object that groups some of them would be made for each attempt.
     def __init__(
         self,
         run: RunScope,

@@ -66,9 +66,8 @@ class _Agents:
                 columns |= {"pause": "", "resume": "", "limit": ""}
             self._tasks = Table(
                 columns,
+                {"runs": "number", "rate": "number", "states": "wide"},
                 key="task",
-                right=("runs", "rate"),
-                wide=("states",),
                 empty="No run is under way.",
             )
             if not site.read_only:

@@ -39,8 +39,8 @@ async def _kept(cache: CacheViews) -> None:
                 "saves": "a hit saves",
                 "used": "last used",
             },
+            {"entries": "number", "size": "number", "saves": "number", "used": "number"},
             key="task",
-            right=("entries", "size", "saves", "used"),
             empty="The cache is empty.",
         )
         fault = text("", "notice small")
@@ -83,9 +83,8 @@ def _why(cache: CacheViews) -> None:
         fault.set_visibility(False)
         table = Table(
             {"task": "task", "count": "calls", "status": "status", "reason": "why"},
+            {"count": "number", "reason": "wide"},
             key="place",
-            right=("count",),
-            wide=("reason",),
             empty="Nothing was looked at yet.",
         )
 

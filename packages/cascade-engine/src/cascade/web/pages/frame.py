@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlencode
 
 from nicegui import ui
@@ -31,7 +31,9 @@ _ICONS: Final = {"auto": "brightness_auto", "dark": "dark_mode", "light": "light
 #: Seconds between two looks at the data.
 EVERY: Final = 1.0
 
-Align = Literal["left", "right"]
+#: The kind of a column: a *number* is aligned to the right, a *link* leads to ``<name>_to`` of its
+#: row, a *state* has a colour, *wide* is for long texts, and *spark* for lines of bars.
+Kind: TypeAlias = Literal["number", "link", "state", "wide", "spark"]
 
 
 @contextmanager
@@ -142,45 +144,36 @@ class Table:
     """A table whose rows are replaced, if they differ.
 
     Args:
-        columns: Name → heading; numbers are aligned to the right by ``right``.
-        right: Names of the columns of numbers.
-        links: Names of the columns whose cells lead to ``<name>_to`` of their row.
-        states: Names of the columns that are states.
-        wide: Names of the columns with long texts.
-        spark: Name of the column with lines of bars.
-        key: The column that tells rows apart.
+        columns: Name → heading.
+        kinds: Name → the kind of a column that is not one of short texts.
+        key: Name of the value that tells rows apart.
+        empty: The text in place of a table without rows.
     """
 
     def __init__(
         self,
         columns: Mapping[str, str],
+        kinds: Mapping[str, Kind],
         *,
         key: str,
-        right: Sequence[str] = (),
-        links: Sequence[str] = (),
-        states: Sequence[str] = (),
-        wide: Sequence[str] = (),
-        spark: str = "",
-        empty: str = "nothing",
+        empty: str,
     ) -> None:
-        kinds = dict.fromkeys(wide, "wide") | dict.fromkeys(right, "number") | {spark: "spark"}
         specs = [
             {
                 "name": name,
                 "label": label,
                 "field": name,
-                "align": "right" if name in right else "left",
-                "classes": kinds.get(name, ""),
+                "align": "right" if kinds.get(name) == "number" else "left",
+                "classes": "" if kinds.get(name) in _SLOTS else kinds.get(name, ""),
             }
             for name, label in columns.items()
         ]
         self.element = ui.table(columns=specs, rows=[], row_key=key).classes("plain-table")
         self.element.props("flat hide-bottom")
         self.empty = text(empty, "hint")
-        for name in links:
-            self.element.add_slot(f"body-cell-{name}", _LINK)
-        for name in states:
-            self.element.add_slot(f"body-cell-{name}", _STATE)
+        for name, kind in kinds.items():
+            if kind in _SLOTS:
+                self.element.add_slot(f"body-cell-{name}", _SLOTS[kind])
         self.element.set_visibility(False)
 
     def show(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -217,6 +210,7 @@ _LINK: Final = """<q-td :props="props">
 {{ props.value }}</a><span v-else>{{ props.value }}</span></q-td>"""
 _STATE: Final = """<q-td :props="props">
 <span :class="'badge s-' + String(props.value).split(' ')[0]">{{ props.value }}</span></q-td>"""
+_SLOTS: Final[Mapping[Kind, str]] = {"link": _LINK, "state": _STATE}
 
 
 def every(refresh: Callable[[], Any], seconds: float = EVERY) -> None:

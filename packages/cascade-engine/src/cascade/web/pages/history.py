@@ -86,10 +86,8 @@ class _List:
                     "took": "took",
                     "parent": "fork of",
                 },
+                {"created": "number", "took": "number", "run": "link", "status": "state"},
                 key="number",
-                right=("created", "took"),
-                links=("run",),
-                states=("status",),
                 empty="No run fits.",
             )
             with ui.element("div").classes("row-line").style("padding-bottom: 12px"):
@@ -189,10 +187,8 @@ def _steps(view: StoredRunView) -> None:
             text(f"{len(view.steps) + view.more:,}", "muted small number")
         table = Table(
             {"task": "task", "state": "state", "value": "value", "after": "after", "key": "key"},
+            {"after": "number", "state": "state", "value": "wide"},
             key="key",
-            right=("after",),
-            states=("state",),
-            wide=("value",),
             empty="No step has an outcome yet.",
         )
         table.show(
@@ -326,8 +322,8 @@ async def _compared(history: History, left: str, right: str) -> None:
             text(f"{differ:,} of {len(found):,} differ", "muted small number")
         table = Table(
             {"task": "task", "kind": "", "left": "left", "right": "right"},
+            {"left": "wide", "right": "wide"},
             key="place",
-            wide=("left", "right"),
             empty="Neither has a step.",
         )
         rows: list[dict[str, Any]] = [

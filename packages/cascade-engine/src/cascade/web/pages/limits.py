@@ -64,7 +64,10 @@ class _Limits:
                     button("Pause everything", self._pause, "danger")
                 columns["remove"] = ""
             self._rules = Table(
-                columns, key="key", right=("left",), wide=("engines",), empty="Nothing is limited."
+                columns,
+                {"left": "number", "engines": "wide"},
+                key="key",
+                empty="Nothing is limited.",
             )
             if not site.read_only:
                 self._rules.act("remove", "Remove", self._remove)
@@ -73,9 +76,8 @@ class _Limits:
         with panel("Runs that wait", flush=True):
             self._waits = Table(
                 {"run": "run", "target": "target", "reason": "waits for", "engine": "engine"},
+                {"run": "link", "reason": "wide"},
                 key="key",
-                links=("run",),
-                wide=("reason",),
                 empty="No run waits.",
             )
         with panel("Tasks that wait, and the tasks that hold what they need", flush=True):

@@ -39,12 +39,16 @@ class RunTable:
     def __init__(self, more: Mapping[str, str] | None = None, *, empty: str) -> None:
         self.table = Table(
             {**_RUN, **(more or {})},
+            {
+                "steps": "number",
+                "rate": "number",
+                "age": "number",
+                "run": "link",
+                "state": "state",
+                "waits": "wide",
+                "trend": "spark",
+            },
             key="key",
-            right=("steps", "rate", "age"),
-            links=("run",),
-            states=("state",),
-            wide=("waits",),
-            spark="trend",
             empty=empty,
         )
 
@@ -64,9 +68,8 @@ class WaitTable:
     def __init__(self, *, engine: bool, empty: str) -> None:
         self._table = Table(
             {**_WAIT, "engine": "engine"} if engine else _WAIT,
+            {"count": "number", "waited": "number", "reason": "wide", "holders": "wide"},
             key="key",
-            right=("count", "waited"),
-            wide=("reason", "holders"),
             empty=empty,
         )
 

@@ -66,11 +66,14 @@ class _Overview:
                     "when": "when",
                     "error": "error",
                 },
+                {
+                    "took": "number",
+                    "when": "number",
+                    "run": "link",
+                    "status": "state",
+                    "error": "wide",
+                },
                 key="key",
-                right=("took", "when"),
-                links=("run",),
-                states=("status",),
-                wide=("error",),
                 empty="No run has ended yet.",
             )
         every(self.refresh)

@@ -136,10 +136,8 @@ class NodesPart:
                     "callsite": "called at",
                     "number": "node",
                 },
+                {"number": "number", "state": "state", "note": "wide", "item": "wide"},
                 key="number",
-                right=("number",),
-                states=("state",),
-                wide=("note", "item"),
                 empty="No node fits.",
             )
             self._more = text("", "hint")

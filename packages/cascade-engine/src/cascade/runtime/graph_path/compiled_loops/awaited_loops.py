@@ -73,6 +73,8 @@ class AwaitedLoop(AwaitedCall):
         "work",
     )
 
+    # Seven parameters: an object that groups some of them would be made for each loop that an agent
+    # goes on with, and be part of the memory of each agent that waits.
     def __init__(
         self,
         run: Run,

@@ -203,18 +203,16 @@ class RemoteLane(Part):
             links: Sequence[Link] = ()
             if self._staying is not None and not policies.timeout:
                 links, flight.links = self._staying.links(work)
-        is_timed = policies.timeout is not None
-        needs = self._needs(policies)
         call = RemoteCall(
             task.name,
             packed,
             arguments,
             partial(self._ended, flight),
-            spins=SPINS if self._may_spin(work) else 0.0,
-            alone=is_timed or bool(needs),
-            on_begin=partial(self._begun, flight) if is_timed else None,
-            needs=needs,
+            on_begin=None if policies.timeout is None else partial(self._begun, flight),
+            needs=self._needs(policies),
         )
+        if self._may_spin(work):
+            call.spins = SPINS
         call.resources = resources
         if self._staying is not None:
             call.inputs, call.links = tuple(inputs), links
