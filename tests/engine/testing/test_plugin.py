@@ -243,10 +243,10 @@ def test_a_signal_that_ends_a_run_ends_the_tests(run_tests, name):
 
 @pytest.mark.posix
 def test_so_does_one_in_an_example_of_a_docstring(run_tests, pytester):
-    pytester.makepyfile(examples=EXAMPLES, test_it=SIGNALLED.format(name="SIGTERM"))
-    done = run_tests(None, "--doctest-modules", "examples.py")
+    pytester.makepyfile(doubling=EXAMPLES, test_it=SIGNALLED.format(name="SIGTERM"))
+    done = run_tests(None, "--doctest-modules", "doubling.py")
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(["*SIGTERM has ended examples.py::examples.doubled*"])
+    done.stdout.fnmatch_lines(["*SIGTERM has ended doubling.py::doubling.doubled*"])
 
 
 def test_the_tests_of_a_new_project_pass(run_tests, pytester):
