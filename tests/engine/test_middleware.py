@@ -500,14 +500,19 @@ def test_what_is_no_middleware_is_refused() -> None:
     def ignores(call: TaskCall) -> Any:
         yield
 
+    def wraps(call, following):  # type: ignore[no-untyped-def]
+        yield
+
     with refused(ArgumentError, "middleware= takes a list of generator functions, but is"):
         cs.Engine(middleware=twice)  # type: ignore[arg-type]
     with refused(ArgumentError, "but has 3"):
         cs.Engine(middleware=[3])  # type: ignore[list-item]
     with refused(DefinitionError, "is no generator function: it has returned"):
         cs.run(plain(1), middleware=[returns])
-    with refused(DefinitionError, "is no generator function: it has returned"):
-        cs.run(later(1), middleware=[waits])  # type: ignore[list-item]
+    with refused(ArgumentError, "waits is a coroutine function, but must be a generator"):
+        cs.Engine(middleware=[waits])  # type: ignore[list-item]
+    with refused(ArgumentError, "wraps(call, following) must take one argument, the call: missing"):
+        cs.Engine(middleware=[wraps])  # type: ignore[list-item]
     for task in (plain, later):
         with refused(DefinitionError, "twice yields twice"):
             cs.run(task(1), middleware=[twice])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction, signature
 from types import CodeType, GeneratorType
 from typing import Any, TypeAlias
 
@@ -59,7 +60,8 @@ class Middlewares:
             Those of users do; others have an attribute ``each_step`` that is false.
 
     Raises:
-        ArgumentError: It is no list, or one of them is not callable.
+        ArgumentError: It is no list, or one of them cannot be called with a call alone, or is a
+            coroutine function.
     """
 
     def __init__(self, functions: Iterable[Middleware]) -> None:
@@ -71,6 +73,7 @@ class Middlewares:
                     "middleware= takes a list of generator functions, but "
                     f"{'has' if listed else 'is'} {short(function)}"
                 )
+            _check_parameters(function)
 
         steps = [getattr(f, "each_step", True) for f in self.functions]
         self.each_step = any(steps) or not steps
@@ -199,16 +202,43 @@ class Layers:
             self.entered.pop().close()
 
 
+_RIGHT = """
+    right:  def timed(call):
+                value = yield      # the call is made here
+                return value"""
+
+
+def _check_parameters(function: Middleware) -> None:
+    """Refuse what other libraries call a middleware: ``async def middleware(call, next)``.
+
+    Raises:
+        ArgumentError: ``function`` cannot be called with one argument, or is a coroutine function.
+    """
+    name = getattr(function, "__qualname__", short(function))
+    if iscoroutinefunction(function):
+        raise ArgumentError(
+            f"middleware {name} is a coroutine function, but must be a generator function, "
+            f"which serves plain and coroutine tasks alike{_RIGHT}"
+        )
+    try:
+        parameters = signature(function)
+    except (TypeError, ValueError):  # a callable of C without a signature
+        return
+    try:
+        parameters.bind(None)
+    except TypeError as error:
+        raise ArgumentError(
+            f"middleware {name}{parameters} must take one argument, the call: {error}{_RIGHT}"
+        ) from None
+
+
 def _no_generator(function: Any, result: object) -> DefinitionError:
     close = getattr(result, "close", None)  # a coroutine that is never awaited would warn
     if close is not None:
         close()
     name = getattr(function, "__qualname__", short(function))
     return DefinitionError(
-        f"middleware {name} is no generator function: it has returned {short(result)}\n"
-        "    right:  def timed(call):\n"
-        "                value = yield      # the call is made here\n"
-        "                return value"
+        f"middleware {name} is no generator function: it has returned {short(result)}{_RIGHT}"
     )
 
 
