@@ -129,10 +129,12 @@ def pool() -> Iterator[cs.ProcessExecutor]:
         yield pool
 
 
-@pytest.fixture(scope="session")
-def cluster(dask_cluster: Any) -> Iterator[cs.DaskExecutor]:
+@pytest.fixture(scope="session", params=["dask", "ray"])
+def cluster(request: pytest.FixtureRequest) -> Iterator[cs.DaskExecutor | cs.RayExecutor]:
     """All values that may stay there do."""
-    with cs.DaskExecutor(dask_cluster, keep_above=0) as executor:
+    there = request.getfixturevalue(f"{request.param}_cluster")  # skips where it is not installed
+    make = cs.DaskExecutor if request.param == "dask" else cs.RayExecutor
+    with make(there, keep_above=0) as executor:
         yield executor
 
 
@@ -170,7 +172,7 @@ def test_programs_that_end_with_their_first_failure(
 @a_tenth
 @given(nodes([kind for kind in MAKERS if kind not in FAILING]))
 def test_programs_that_succeed_on_a_cluster(
-    pool: cs.ProcessExecutor, cluster: cs.DaskExecutor, program: list[Node]
+    pool: cs.ProcessExecutor, cluster: Any, program: list[Node]
 ) -> None:
     expected = outcome(program, pool)
     for use_vm in (False, True):
@@ -180,7 +182,7 @@ def test_programs_that_succeed_on_a_cluster(
 @a_tenth
 @given(nodes(MAKERS))
 def test_programs_that_go_on_after_failures_on_a_cluster(
-    pool: cs.ProcessExecutor, cluster: cs.DaskExecutor, program: list[Node]
+    pool: cs.ProcessExecutor, cluster: Any, program: list[Node]
 ) -> None:
     expected = outcome(program, pool, fail_fast=False)
     assert outcome(program, cluster, True, fail_fast=False) == expected
