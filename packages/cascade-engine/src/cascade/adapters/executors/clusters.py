@@ -12,7 +12,7 @@ import itertools
 import logging
 import pickle
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
@@ -316,14 +316,16 @@ def value_lost(name: str, problem: BaseException) -> ValueLostError:
     return error
 
 
-def outcome_of(call: RemoteCall, end: End, handle: Any, results: Sequence[Any]) -> Outcome:
+def outcome_of(
+    call: RemoteCall, end: End, handle: Any, results: Sequence[Any] | Mapping[int, Any]
+) -> Outcome:
     """The outcome of a call.
 
     Args:
         call: The call.
         end: What the worker has told.
         handle: That of its value, if that stays there.
-        results: The results of its turn, if one was too large for a message.
+        results: Those of its turn by place, if one was too large for a message.
     """
     kind, data, steps, links, place, _ = end
     outcome = Outcome(kind, data, steps, links=links)  # type: ignore[arg-type]

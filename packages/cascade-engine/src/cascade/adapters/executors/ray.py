@@ -30,6 +30,7 @@ from cascade.spec.wording import error_text
 _FRESH: Final = 1.0
 #: Names of capacities → Ray's own options for them.
 _OWN: Final = {"cpu": "num_cpus", "gpu": "num_gpus", "memory": "memory"}
+_NO_RESULTS: Final[Mapping[int, Any]] = {}
 #: The same in the cluster's resources.
 _TOTALS: Final = {"cpu": "CPU", "gpu": "GPU", "memory": "memory"}
 
@@ -77,8 +78,9 @@ class RayExecutor(ClusterExecutor):
             except Exception as problem:
                 found = f"no Ray cluster at {cluster}: {error_text(problem)}"
                 raise ExecutorError(found) from problem
-        from cascade.adapters.executors.ray_worker import Registry, make_turn
+        from cascade.adapters.executors.ray_worker import Registry, make_turn, picked
 
+        self._picked = picked
         self._make = self._ray.remote(make_turn)
         self._registry = self._ray.remote(Registry).options(num_cpus=0, max_restarts=0).remote()
         self._cpus, self._seen = 1, -_FRESH
@@ -107,7 +109,7 @@ class RayExecutor(ClusterExecutor):
         def came(done: Future[Any]) -> None:
             problem = done.exception()
             if problem is None:
-                found.set_result(done.result()[place])
+                found.set_result(self._picked(done.result(), place))
             else:
                 found.set_exception(value_lost(value.name, problem))
 
@@ -157,16 +159,19 @@ class RayExecutor(ClusterExecutor):
             self._settle(turn, self._outcomes(turn, ends))
         self._is_over(turn.number)
 
-    def _fetched(self, turn: Turn, ends: list[End], done: Future[list[Any]]) -> None:
+    def _fetched(self, turn: Turn, ends: list[End], done: Future[Any]) -> None:
         """What was too large for a message is here."""
         problem = done.exception()
         if problem is None:
-            self._settle(turn, self._outcomes(turn, ends, done.result()))
+            found = {
+                end[4]: self._picked(done.result(), end[4]) for end in ends if end[4] is not None
+            }
+            self._settle(turn, self._outcomes(turn, ends, found))
         else:
             self._fail(turn, partial(self._failure, problem, len(turn.calls)))
 
     def _outcomes(
-        self, turn: Turn, ends: list[End], results: Sequence[Any] = ()
+        self, turn: Turn, ends: list[End], results: Mapping[int, Any] = _NO_RESULTS
     ) -> list[tuple[Outcome, float]]:
         return [
             (outcome_of(call, end, (turn.handle[1], end[4]), results), end[5])

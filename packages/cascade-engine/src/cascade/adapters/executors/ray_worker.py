@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import ray
 
@@ -55,9 +55,19 @@ class Registry:
         return bool(self._begun.turns[""].get(turn))
 
 
+#: The place of a result that is the only one of its turn: it stays there itself, not in a list. Ray
+#: shares bytes and arrays by themselves, and copies them twice more inside of a list.
+ALONE: Final = -1
+
+
+def picked(results: Any, place: int) -> Any:
+    """The result at ``place`` among those of a turn."""
+    return results if place == ALONE else results[place]
+
+
 def make_turn(
     registry: Any, packed: bytes, places: Sequence[tuple[int, int]], *values: Any
-) -> tuple[Any, list[Any]]:
+) -> tuple[Any, Any]:
     """Make a turn: the ends of its calls, and the results that stay.
 
     Args:
@@ -69,9 +79,12 @@ def make_turn(
     with _lock:
         if not _made:
             _made.append(ClusterWorker())
-    given = [values[of][place] for of, place in places]
+    given = [picked(values[of], place) for of, place in places]
     answer: Answer = _made[0].make(packed, given, partial(_begin, registry), _nothing)
-    return answer.ends, answer.results
+    if len(answer.results) != 1:
+        return answer.ends, answer.results
+    ends = [(*end[:4], None if end[4] is None else ALONE, end[5]) for end in answer.ends]
+    return ends, answer.results[0]
 
 
 def _begin(registry: Any, turn: int) -> None:
