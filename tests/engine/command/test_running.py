@@ -383,6 +383,15 @@ def test_they_may_be_called_on_a_cluster(cascade, dask_cluster):
     assert there.out.strip() != str(os.getpid())
 
 
+def test_a_cluster_that_cannot_be_reached_is_told_in_one_line(cascade, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    outcome = cascade("run", "flows.py:where", "--executor", "ray://127.0.0.1:9")
+
+    assert outcome.code == 1
+    told = "cascade: cs.RayExecutor needs ray: pip install 'cascade-engine[ray]'\n"
+    assert outcome.err == told
+
+
 def test_a_program_that_imports_pydantic_has_the_same_options(cascade, tmp_path):
     """The command line's library then validates the arguments of the command."""
     path = tmp_path / "with_pydantic.py"

@@ -22,6 +22,7 @@ from cascade.command.failures import (
     complain,
     show_failure,
 )
+from cascade.spec.errors import ExecutorError
 
 SUCCEEDED, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -68,6 +69,11 @@ def call(arguments: list[str]) -> int:
         return complain(_said(error), MISUSED)
     except (NoJsonError, RefusedError) as error:
         return complain(str(error), FAILED)
+    except ExecutorError as error:
+        if hasattr(error, "__notes__"):  # with the call of a task, which failed by it
+            show_failure(error)
+            return FAILED
+        return complain(str(error), FAILED)  # such as a cluster that cannot be reached
     except KeyboardInterrupt:
         return complain("interrupted", INTERRUPTED)
     except SystemExit as end:

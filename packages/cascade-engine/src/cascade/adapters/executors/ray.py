@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
+from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Final
 
@@ -26,6 +29,7 @@ from cascade.spec.protocols import Capabilities
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
 from cascade.spec.wording import error_text
 
+_log = logging.getLogger("cascade.executors")
 #: Seconds for which the number of CPUs is remembered.
 _FRESH: Final = 1.0
 #: Names of capacities → Ray's own options for them.
@@ -84,6 +88,11 @@ class RayExecutor(ClusterExecutor):
         self._make = self._ray.remote(make_turn)
         self._registry = self._ray.remote(Registry).options(num_cpus=0, max_restarts=0).remote()
         self._cpus, self._seen = 1, -_FRESH
+        #: What is to be asked of Ray, or told, by a thread of its own. Ray's client calls back in
+        #: the thread that receives all answers: there nothing may wait for one. And the event
+        #: loop's thread should not wait for a round trip.
+        self._jobs: SimpleQueue[Callable[[], Any]] = SimpleQueue()
+        threading.Thread(target=self._work, name="cascade-ray", daemon=True).start()
 
     @property
     def max_workers(self) -> int:
@@ -113,7 +122,7 @@ class RayExecutor(ClusterExecutor):
             else:
                 found.set_exception(value_lost(value.name, problem))
 
-        results.future().add_done_callback(came)
+        self._ask(results, came)
         return found
 
     # -- the cluster --------------------------------------------------------------------------
@@ -133,20 +142,46 @@ class RayExecutor(ClusterExecutor):
         packed = turn.packed(self._keep_above or 0)
         return make.remote(self._registry, packed, places, *results)
 
+    def _work(self) -> None:
+        """The thread of ``_jobs``."""
+        while not (self._closed and not self._active and self._jobs.empty()):
+            job = self._jobs.get()
+            try:
+                job()
+            except Exception:
+                _log.exception("the executor on Ray goes on after an error of its own")
+            del job  # the thread holds no value while it waits
+
+    def _ask(self, reference: Any, answered: Callable[[Future[Any]], Any]) -> None:
+        """Have ``answered`` called, in the own thread, when Ray has a value or an error."""
+
+        def came(done: Future[Any]) -> None:
+            self._jobs.put(partial(answered, done))
+
+        def ask() -> None:
+            try:
+                asked = reference.future()
+            except Exception as problem:  # Ray was shut down meanwhile
+                asked = Future()
+                asked.set_exception(problem)
+            asked.add_done_callback(came)
+
+        self._jobs.put(ask)
+
     def _sent(self, turn: Turn) -> None:
         handle = turn.handle
         if handle is not None:
             if turn.calls and turn.calls[0].on_begin is not None:
-                begun = self._registry.wait_for.remote(turn.number).future()
-                begun.add_done_callback(partial(self._has_begun, turn.number))
-            handle[0].future().add_done_callback(partial(self._done, turn))
+                begun = self._registry.wait_for.remote(turn.number)
+                self._ask(begun, partial(self._has_begun, turn.number))
+            self._ask(handle[0], partial(self._done, turn))
 
     def _has_begun(self, number: int, begun: Future[bool]) -> None:
         if begun.exception() is None and begun.result():
             self._begun(number)
 
     def _done(self, turn: Turn, done: Future[list[End]]) -> None:
-        """A turn has ended. In a thread of Ray."""
+        """A turn has ended."""
         problem = done.exception()
         if problem is not None:
             self._fail(turn, partial(self._failure, problem, len(turn.calls)))
@@ -154,7 +189,7 @@ class RayExecutor(ClusterExecutor):
             return
         ends = done.result()
         if any(end[0] != "kept" and end[4] is not None for end in ends):
-            turn.handle[1].future().add_done_callback(partial(self._fetched, turn, ends))
+            self._ask(turn.handle[1], partial(self._fetched, turn, ends))
         else:
             self._settle(turn, self._outcomes(turn, ends))
         self._is_over(turn.number)
@@ -199,10 +234,10 @@ class RayExecutor(ClusterExecutor):
                 self._ray.cancel(turn.handle[0])
                 self._withdrawn(turn)
 
-        self._registry.withdraw.remote([turn.number]).future().add_done_callback(answered)
+        self._ask(self._registry.withdraw.remote([turn.number]), answered)
 
     def _stop(self, turn: Turn) -> None:
-        self._ray.cancel(turn.handle[0], force=True)
+        self._jobs.put(lambda: self._ray.cancel(turn.handle[0], force=True))
 
     def _forget(self, turns: list[int]) -> None:
         self._registry.forget.remote(turns)
@@ -212,9 +247,14 @@ class RayExecutor(ClusterExecutor):
             self._ray.kill(self._registry)
             if self._owns:
                 self._ray.shutdown()
+        self._jobs.put(_nothing)  # wakes the thread, which sees that it is to end
 
     def __repr__(self) -> str:
         return f"<RayExecutor of {self.max_workers} CPUs>"
+
+
+def _nothing() -> None:
+    """A job."""
 
 
 def _ray() -> Any:
