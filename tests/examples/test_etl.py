@@ -34,7 +34,9 @@ def cleaned(folder: Path, run: Callable[[MessageBus], Any]) -> int:
 def test_each_row_is_in_both_databases_once_however_often_it_is_loaded(
     folder: Path, postgres_url: str
 ) -> None:
-    psycopg = pytest.importorskip("psycopg")
+    psycopg = pytest.importorskip(
+        "psycopg", reason="needs psycopg: pip install 'cascade-engine[postgres]'"
+    )
     files = sorted(folder.glob("*.csv"))
     urls = {"SQLite": f"{folder}/sales.db", "PostgreSQL": postgres_url}
 
