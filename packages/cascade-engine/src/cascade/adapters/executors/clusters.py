@@ -171,7 +171,7 @@ class ClusterExecutor:
         return False
 
     def waits(self, call: RemoteCall) -> bool:
-        """See ``TaskExecutor``; what the cluster has been given counts as begun."""
+        """See ``TaskExecutor``; a call that was sent to the cluster counts as begun."""
         return call.state is None
 
     def expects(self, token: bytes) -> float | None:

@@ -63,7 +63,7 @@ class SQLiteFile:
 
     def __init__(self, path: str, synchronous: str, timeout: float) -> None:
         self.path = path
-        #: Where it is, whatever the working directory is when a connection is opened.
+        #: The absolute path: the working directory may change before a connection is opened.
         self.place = os.path.abspath(path)
         self.synchronous = synchronous
         self.timeout = timeout

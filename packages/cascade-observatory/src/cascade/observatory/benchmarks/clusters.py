@@ -1,9 +1,9 @@
 """Costs of calls in other processes and on clusters, beside the pools that do nothing else.
 
 The raw pool is the ``ProcessPoolExecutor`` of the standard library, with the same start method and
-number of workers. On a busy machine the ratios to it are what counts. Parallelism is measured with
-calls that hold the interpreter's lock without using the processor: they disturb other threads as
-computing does, and no other program can slow them.
+number of workers. On a busy machine only the ratios to it are comparable. Parallelism is measured
+with calls that hold the interpreter's lock without using the processor: they disturb other threads
+as computing does, and no other program can slow them.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _calls(name: str, calls: Calls, func: Any, items: Sequence[Any]) -> Contende
 
 
 def pools(bench: Bench) -> Iterator[tuple[str, Calls, Callable[[], Any]]]:
-    """Those of loky and joblib that are installed: name, calls, and their end."""
+    """The pools of loky and joblib, if these are installed: name, calls, and their end."""
     if find_spec("loky") is not None:
         pool = import_module("loky").ProcessPoolExecutor(WORKERS)
         yield "loky", by_pool(pool), lambda: pool.shutdown(kill_workers=True)
