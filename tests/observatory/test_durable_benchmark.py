@@ -23,6 +23,8 @@ def report(tmp_path_factory):
     options = ("--max", 100, "--rounds", 1, "--quick", "--json", path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "_CALLS", 1_000)
+        patch.setattr(durable, "_AGENTS", 10)
+        patch.setattr(durable, "_CROWD", 10)
         # Their own test counts with them; here they would take seconds.
         patch.setattr(durable, "installed_savers", lambda: ([], []))
         patch.setattr(durable, "installed_dbos", lambda: ([], []))
