@@ -7,17 +7,19 @@ status, as for a script that was started anew; the imports, most of that time, a
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
+from tests.forks import Fork, ForkServer
+
+_ROOT = Path(__file__).parents[2]
 #: The program that is forked. It has one thread, and leaves the loop only in a fork.
 _SERVER = """
 import gc, importlib, json, os, pkgutil, sys
+from tests.forks import poll
 import cascade, cascade.runtime
 cascade.run, cascade.task, cascade.resource, cascade.Engine
 for found in pkgutil.walk_packages(cascade.runtime.__path__, "cascade.runtime."):
@@ -27,8 +29,7 @@ gc.freeze()  # else each fork would look at all objects again at its end
 for line in sys.stdin:
     order = json.loads(line)
     if "poll" in order:
-        pid, status = os.waitpid(order["poll"], os.WNOHANG)
-        print(json.dumps(os.waitstatus_to_exitcode(status) if pid else None), flush=True)
+        print(json.dumps(poll(order["poll"])), flush=True)
         continue
     pid = os.fork()
     if pid:
@@ -52,25 +53,11 @@ exec(compile(source, __import__("sys").argv[0], "exec"))
 FRAME = '  File "<string>", line '
 
 
-class Server:
+class Server(ForkServer):
     """The Python that is forked."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-        )
-
-    def ask(self, **order: Any) -> Any:
-        """The answer to an order."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
+        super().__init__("-c", _SERVER, env={"PYTHONWARNINGS": "error", "PYTHONPATH": str(_ROOT)})
 
     def start(self, path: Path, *words: str) -> Forked:
         """Run the script at ``path`` with these arguments."""
@@ -81,25 +68,13 @@ class Server:
         streams = [fifo.open(encoding="utf-8") for fifo in fifos]
         return Forked(self, pid, *streams)
 
-    def close(self) -> None:
-        """End it."""
-        self._process.communicate()
 
-
-class Forked:
-    """A script that runs; used as a ``subprocess.Popen``."""
+class Forked(Fork):
+    """A script that runs."""
 
     def __init__(self, server: Server, pid: int, stdout: TextIO, stderr: TextIO) -> None:
-        self.pid = pid
+        super().__init__(server, pid)
         self.stdout, self.stderr = stdout, stderr
-        self.returncode: int | None = None
-        self._server = server
-
-    def poll(self) -> int | None:
-        """Its exit status, or None."""
-        if self.returncode is None:
-            self.returncode = self._server.ask(poll=self.pid)
-        return self.returncode
 
     def wait(self, timeout: float) -> int:
         """Wait for its end."""
@@ -115,8 +90,3 @@ class Forked:
         self.wait(timeout)
         with self.stdout, self.stderr:
             return self.stdout.read(), self.stderr.read()
-
-    def send_signal(self, number: int) -> None:
-        """Send a signal, unless it has ended."""
-        if self.poll() is None:
-            os.kill(self.pid, number)  # its id is not used again before ``poll`` has seen its end
