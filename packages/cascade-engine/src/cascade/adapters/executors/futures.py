@@ -88,7 +88,7 @@ class FuturesExecutor:
             self._fresh.append(call)
 
     def flush(self) -> None:
-        """Begin what was submitted."""
+        """Begin the submitted calls."""
         with self._lock:
             self._turns.add(self._fresh)
             self._fresh.clear()

@@ -1,4 +1,4 @@
-"""Journal: what a durable run knows. The machinery of graphs asks it and tells it.
+"""Journal: the stored state of a durable run. The machinery of graphs asks it and tells it.
 
 A node has one durable state: none, then a *record* of what it goes on as, then its *outcome*. Both
 are stored under its key. A run that is resumed takes an outcome as the node's value, and a record
@@ -129,7 +129,7 @@ class Journal:
     # -- what earlier processes have left ---------------------------------------------------------
 
     def load(self, loaded: Loaded) -> None:
-        """Take over what is known of the run.
+        """Take over the stored state of the run.
 
         Raises:
             SerializationError: A chunk is damaged.
@@ -272,7 +272,7 @@ class Journal:
         return self.outcomes.is_written(key)
 
     def succeed(self) -> None:
-        """Drop what nodes have continued as that are not needed any more: the run has its value."""
+        """Drop the continuations of nodes, which a run that has its value needs no more."""
         self._places.forget_all()
         if self.has_code:
             self.desk.drop_record(CODE.encode())

@@ -1,4 +1,4 @@
-"""Tenure: the time in which this process owns a run, and what ends it early."""
+"""Tenure: the time in which this process owns a run, and the reasons that end it early."""
 
 from __future__ import annotations
 
