@@ -174,6 +174,8 @@ def is_interrupted(script, errors):
     lines = rest.split("\n")
     if lines[0].startswith(FRAME):
         del lines[0]
+        while lines[0].startswith("    "):  # its source, from Python 3.13 on
+            del lines[0]
     assert lines[0].startswith(f'  File "{script.path}", line ')
     assert lines[0].endswith(", in <module>")
     assert "KeyboardInterrupt" in lines
