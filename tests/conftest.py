@@ -186,7 +186,9 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str],
         if kind == "sqlite":
             # Whether commits reach the disk is tested elsewhere; here they are many.
             return f"sqlite:///{tmp_path}/runs.db?synchronous=normal"
-        pytest.importorskip("psycopg")
+        pytest.importorskip(
+            "psycopg", reason="needs psycopg: pip install 'cascade-engine[postgres]'"
+        )
         return str(request.getfixturevalue("postgres_url"))
 
     return url

@@ -9,7 +9,7 @@ from mkdocs.exceptions import PluginError
 
 #: A link from a page in docs/ to a file outside of it, such as a module.
 _OUTSIDE = re.compile(r"\[([^\]]+)\]\((?:\.\./)+((?:packages|observatory|examples|tests)/[^)#]+)\)")
-#: In the reference, for those who read its pages as files.
+#: A sentence of the reference that only its source files need.
 _HINT = re.compile(r" ?The text of this page is in the docstrings; the docs site shows it,[^\n]*")
 #: What a browser loads by itself. Links that a reader follows may lead anywhere, and the canonical
 #: address of a page, which ``docs:serve`` writes, is not loaded.
@@ -21,7 +21,7 @@ _QUOTED = re.compile(r"<blockquote>\s*<blockquote>")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Name files that the site does not have, in place of links; leave out what is for files."""
+    """Name files that the site does not have, in place of links; leave out ``_HINT``."""
     return _OUTSIDE.sub(r"\1 (`\2`)", _HINT.sub("", markdown))
 
 

@@ -178,7 +178,12 @@ def test_a_store_tells_other_processes_of_news(limits, another):
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_what_has_to_last_waits_for_the_disk_of_the_server(is_alone, limits, another, monkeypatch):
     """And nothing else does; a process that is alone writes in another way."""
-    psycopg, statements = pytest.importorskip("psycopg"), []
+    psycopg, statements = (
+        pytest.importorskip(
+            "psycopg", reason="needs psycopg: pip install 'cascade-engine[postgres]'"
+        ),
+        [],
+    )
     execute = psycopg.Connection.execute
 
     def watched(connection, statement, *args, **options):

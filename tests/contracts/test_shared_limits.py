@@ -466,7 +466,7 @@ def test_a_process_that_was_stopped_begins_nothing_on_what_others_have_got(url):
             process.stdin.write("\n")  # ends its call
             process.stdin.flush()
             told = asyncio.ensure_future(asyncio.to_thread(process.stdout.readline))
-            await asyncio.sleep(1)
+            await asyncio.sleep(0.2)
             assert not told.done()  # nothing begins as long as the gpu is here
             until.set()
             assert await running == "worked"

@@ -273,7 +273,7 @@ def test_a_timeout_ends_the_attempt_and_nothing_else(run, path, executor):
 
 def test_a_deadline(run, executor):
     if isinstance(executor, InlineExecutor):
-        pytest.skip("as above")
+        pytest.skip("nothing can end a call in the event loop's thread in time")
     with pytest.raises(DeadlineError):
         run(tasks.naps(0.4), deadline=0.1)
     assert run(tasks.add(1)) == 2
@@ -281,7 +281,7 @@ def test_a_deadline(run, executor):
 
 async def test_a_cancel_waits_for_calls_that_have_begun(executor, use_vm, path):
     if isinstance(executor, InlineExecutor):
-        pytest.skip("as above")
+        pytest.skip("nothing can end a call in the event loop's thread in time")
     async with cs.Engine(executor=executor) as engine:
         calls = [tasks.naps(0.1, path) for _ in range(64)]
         work = asyncio.ensure_future(engine.run(calls, use_vm=use_vm))

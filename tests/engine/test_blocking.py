@@ -669,7 +669,10 @@ class Slow:
         self.wait()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="a collection counts when it has ended")
+@pytest.mark.skipif(
+    sys.version_info < (3, 12),
+    reason="needs Python 3.12: before, a collection counts when it has ended",
+)
 def test_a_pause_of_the_collector_is_not_blamed_on_a_task(told):
     looks = threading.Semaphore(0)
 

@@ -11,6 +11,7 @@ import sys
 import textwrap
 
 import pytest
+from tests.engine.forked_scripts import FRAME, Server
 
 import cascade as cs
 
@@ -78,16 +79,10 @@ class Script:
         lines: Its output so far.
     """
 
-    def __init__(self, path, use_vm):
+    def __init__(self, path, process):
         self.path = path
         self.lines = []
-        self._process = subprocess.Popen(
-            [sys.executable, str(path), "vm" if use_vm else "graph"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "PYTHONWARNINGS": "error"},
-        )
+        self._process = process
 
     def until(self, *lines):
         """Wait until it has printed ``lines``, in any order."""
@@ -127,19 +122,34 @@ class Script:
         return self._process.returncode
 
     def kill(self):
-        self._process.kill()
-        self._process.communicate()
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait(PATIENCE)
+        self._process.stdout.close()
+        self._process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def forks():
+    server = Server()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def start(tmp_path, use_vm):
-    """``start(text)``: a Script with that text, on the path under test."""
+def start(tmp_path, use_vm, forks):
+    """``start(text)``: a Script with that text, on the path under test.
+
+    Args:
+        anew: Whether its Python is a new one, and not a fork, which takes a fraction of the time.
+    """
     started = []
 
-    def start(text):
+    def start(text, *, anew=False):
         path = tmp_path / "script.py"
         path.write_text(PROLOGUE + textwrap.dedent(text))
-        started.append(Script(path, use_vm))
+        words = path, "vm" if use_vm else "graph"
+        process = started_anew(*words) if anew else forks.start(*words)
+        started.append(Script(path, process))
         return started[-1]
 
     yield start
@@ -147,11 +157,25 @@ def start(tmp_path, use_vm):
         script.kill()
 
 
+def started_anew(path, *words):
+    return subprocess.Popen(
+        [sys.executable, path, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    )
+
+
 def is_interrupted(script, errors):
     """Assert that it ended as Ctrl-C ends a script, which shells call 130."""
     assert script.code in (-signal.SIGINT, 130), errors
     _logged, _, rest = errors.partition("Traceback (most recent call last):\n")
     lines = rest.split("\n")
+    if lines[0].startswith(FRAME):
+        del lines[0]
+        while lines[0].startswith("    "):  # its source, from Python 3.13 on
+            del lines[0]
     assert lines[0].startswith(f'  File "{script.path}", line ')
     assert lines[0].endswith(", in <module>")
     assert "KeyboardInterrupt" in lines
@@ -161,7 +185,8 @@ def is_interrupted(script, errors):
 
 
 def test_a_coroutine_task_that_waits(start):
-    script = start("""
+    script = start(
+        """
         @cs.task
         async def work(tool=cs.inject(tool)):
             say("waiting")
@@ -171,7 +196,9 @@ def test_a_coroutine_task_that_waits(start):
                 say("cancelled")
 
         cs.run(pair(work()), use_vm=USE_VM)
-    """)
+    """,
+        anew=True,
+    )
     script.until("waiting")
     script.interrupt()
     errors = script.end()

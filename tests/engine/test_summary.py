@@ -168,7 +168,9 @@ async def test_many_different_errors_are_counted_together(engine):
 
 
 async def test_it_prints_tables_in_text_and_in_rich(engine):
-    console = pytest.importorskip("rich.console")
+    console = pytest.importorskip(
+        "rich.console", reason="needs rich: pip install 'cascade-engine[cli]'"
+    )
 
     @cs.task(name="odd[red]\nname")
     def odd():

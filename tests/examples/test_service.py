@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-TestClient = pytest.importorskip("fastapi.testclient", reason="needs fastapi and httpx").TestClient
+TestClient = pytest.importorskip(
+    "fastapi.testclient", reason="needs fastapi and httpx: pip install fastapi httpx"
+).TestClient
 
 
 @pytest.fixture

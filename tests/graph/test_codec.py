@@ -464,7 +464,7 @@ def test_a_class_may_be_registered_again_as_reloading_a_module_does():
 
 
 def test_a_numpy_array_is_stored_by_two_functions():
-    numpy = pytest.importorskip("numpy")
+    numpy = pytest.importorskip("numpy", reason="needs numpy: pip install numpy")
 
     class Array(numpy.ndarray): ...
 

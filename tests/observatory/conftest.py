@@ -18,7 +18,7 @@ def counter_of():
     def find(peer):
         counters, absent = peers.installed_counters()
         if peer.distribution in absent:
-            pytest.skip(f"{peer.distribution} is not installed")
+            pytest.skip(f"needs {peer.distribution}: pip install {peer.distribution}")
         (counter,) = (one for one in counters if isinstance(one, peer))
         return counter
 

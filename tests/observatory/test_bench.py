@@ -23,17 +23,6 @@ SCRIPT = Path(__file__).parents[2] / "observatory" / "benchmarks" / "bench.py"
 SMALL = ("--max=100", "--rounds=1", "--quick")
 
 
-def bench(*arguments):
-    return subprocess.run(
-        [sys.executable, SCRIPT, *arguments],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env={**os.environ, "PYTHONUTF8": "1", "COLUMNS": "80"},
-        check=False,
-    )
-
-
 class Balanced(HTMLParser):
     """Fails on a tag that is closed and was not the last one opened; ``open`` are those left."""
 
@@ -65,7 +54,8 @@ def reported(request, tmp_path_factory):
     """The suites that were run together, what was printed, and the folder that was written."""
     suites = [suite for suite in SUITES if suite.name in request.param]
     folder = tmp_path_factory.mktemp("bench") / "new" / "folder"
-    return suites, bench(*SMALL, f"--out={folder}", *request.param), folder
+    done = call(SCRIPT, *SMALL, f"--out={folder}", *request.param, cwd=folder.parents[1])
+    return suites, done, folder
 
 
 @pytest.mark.timeout(180)  # where the machine is busy; else it takes some seconds
@@ -143,7 +133,7 @@ def test_a_suite_that_fails_does_not_stop_the_others(tmp_path, capfd):
     broken = dataclasses.replace(imports, name="broken", title="Broken", program=missing)
     main = runpy.run_path(str(SCRIPT))["main"]
     main.__globals__["suites_named"] = lambda names: [broken, imports]
-    status = main([f"--out={tmp_path}", "--quick"])
+    status = main([f"--out={tmp_path}", "--quick", "--rounds=1"])
     printed = capfd.readouterr().out
     assert status == 1
     assert "broken: missing.py failed with exit status 2" in printed

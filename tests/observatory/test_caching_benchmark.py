@@ -55,7 +55,7 @@ def test_it_measures_hits_and_misses_and_an_unchanged_graph(report):
     ],
 )
 def test_other_libraries_keep_the_values(kind, module, tmp_path):
-    pytest.importorskip(module)
+    pytest.importorskip(module, reason=f"needs {module}, which `hatch run peers:test` has")
     keeper = kind()
     keeper.open(tmp_path)
     try:

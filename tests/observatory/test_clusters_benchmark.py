@@ -53,7 +53,7 @@ def test_it_measures_all_sections(tmp_path):
 @pytest.mark.thorough
 @pytest.mark.parametrize("kind", [cluster_peers.DaskPeer, cluster_peers.RayPeer])
 def test_raw_clusters_compute_the_same(kind):
-    pytest.importorskip(kind.distribution)
+    pytest.importorskip(kind.distribution, reason=f"pip install {kind.distribution}")
     with kind(1) as raw:
         assert raw.calls(called.plus_one, [1, 2]) == [2, 3]
         assert raw.chain(called.plus_one, 0, 5) == 5

@@ -23,6 +23,8 @@ def report(tmp_path_factory):
     options = ("--max", 100, "--rounds", 1, "--quick", "--json", path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "_CALLS", 1_000)
+        patch.setattr(durable, "_AGENTS", 10)
+        patch.setattr(durable, "_CROWD", 10)
         # Their own test counts with them; here they would take seconds.
         patch.setattr(durable, "installed_savers", lambda: ([], []))
         patch.setattr(durable, "installed_dbos", lambda: ([], []))
@@ -74,7 +76,7 @@ def test_each_run_is_a_new_one(monkeypatch):
 
 def test_a_server_is_started_for_the_measurement():
     if not postgres.is_installed():
-        pytest.skip("needs PostgreSQL and psycopg")
+        pytest.skip("needs PostgreSQL and psycopg: apt-get install postgresql, pip install psycopg")
     with postgres.running() as url, ExitStack() as stack:
         systems = durable._Systems(stack, {durable.POSTGRES: (url, "sync")})
         assert systems.gathered(durable.POSTGRES, agents=3, steps=2)() == 6
@@ -91,7 +93,8 @@ def test_without_a_server_nothing_is_measured_there(monkeypatch, capsys):
 
 @pytest.mark.parametrize("kind", [durable_peers.Dbos, durable_peers.LangGraphSaver])
 def test_other_libraries_count(kind, tmp_path):
-    pytest.importorskip("dbos" if kind is durable_peers.Dbos else "langgraph.checkpoint.sqlite")
+    name = "dbos" if kind is durable_peers.Dbos else "langgraph.checkpoint.sqlite"
+    pytest.importorskip(name, reason="needs dbos and langgraph-checkpoint-sqlite: pip install them")
     saver = kind()
     saver.open(tmp_path)
     try:

@@ -129,7 +129,9 @@ def test_two_follow_the_map_of_mirollo_and_strogatz_until_they_are_one(phase, nu
     assert all(places == {0, 1} for places in together)
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize(
+    "seed", [*range(5), *(pytest.param(n, marks=pytest.mark.thorough) for n in range(5, 25))]
+)
 def test_all_to_all_almost_all_starts_end_in_synchrony(seed):
     """The theorem of the paper: any number of them, any nudge, bend > 0."""
     rng = random.Random(seed)

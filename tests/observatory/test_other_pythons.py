@@ -82,7 +82,7 @@ def test_the_finder_needs_no_library():
 @pytest.fixture
 def fused():
     if is_traced():
-        pytest.skip("a debugger or coverage is looking at lines, so nothing is fused")
+        pytest.skip("a debugger or coverage traces lines, so nothing is fused")
 
 
 def test_fused_loops_are_measured_beside_a_bare_while(fused):

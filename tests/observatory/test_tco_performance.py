@@ -27,7 +27,7 @@ of_each_loop = pytest.mark.parametrize("loop", loops.LOOPS, ids=lambda loop: loo
 
 def cascade_of(tier):
     if tier == "fused" and is_traced():
-        pytest.skip("a debugger or coverage is looking at lines, so nothing is fused")
+        pytest.skip("a debugger or coverage traces lines, so nothing is fused")
     return Cascade(tier=tier)
 
 
@@ -123,7 +123,7 @@ def test_a_loop_makes_as_many_steps_as_it_says(loop, size):
 )
 def test_every_tier_can_be_had_for_the_tasks(task):
     if is_traced():
-        pytest.skip("a debugger or coverage is looking at lines, so nothing is fused")
+        pytest.skip("a debugger or coverage traces lines, so nothing is fused")
     assert cs.explain(task).tier == "fused"
 
 

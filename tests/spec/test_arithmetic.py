@@ -108,7 +108,7 @@ def test_a_container_operand_is_searched_for_lazy_values():
 
 
 def test_numpy_leaves_the_operator_to_the_lazy_value():
-    numpy = pytest.importorskip("numpy")
+    numpy = pytest.importorskip("numpy", reason="needs numpy: pip install numpy")
     total = numpy.array([1, 2]) + given(1)
     assert isinstance(total, LazyResult)
     assert value_of(total).tolist() == [2, 3]

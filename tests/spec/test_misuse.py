@@ -237,7 +237,9 @@ def test_unpacking_suggests_nout_only_for_calls_of_tasks():
 # -- attributes -----------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="there it would cost too much")
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="needs Python 3.12: before, it would cost too much"
+)
 def test_an_attribute_of_the_value_is_told_of_a_task():
     lazy = load()
     with pytest.raises(AttributeError) as caught:
@@ -251,7 +253,9 @@ def test_an_attribute_of_the_value_is_told_of_a_task():
     assert "    right:  cs.task(lambda value: value.upper)(load(…)) " in str(caught.value)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="there it would cost too much")
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="needs Python 3.12: before, it would cost too much"
+)
 def test_a_misspelt_method_of_lazy_values_is_told_its_name():
     with pytest.raises(
         LazyAttributeError, match=r"'with_rety' \(did you mean 'with_retry'\?\) before"
@@ -301,7 +305,9 @@ def test_a_lazy_value_looks_awaitable_so_that_frameworks_get_the_error():
 
 
 def test_rich_shows_it_as_it_is():
-    pretty = pytest.importorskip("rich.pretty")
+    pretty = pytest.importorskip(
+        "rich.pretty", reason="needs rich: pip install 'cascade-engine[cli]'"
+    )
     lazy = load()
 
     assert pretty.pretty_repr([lazy]) == f"[{lazy!r}]"

@@ -242,7 +242,9 @@ def test_the_rest_of_the_module_stays_without_bodies():
     assert "__main__" not in stub(MODULE)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="its syntax came with Python 3.12")
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="needs Python 3.12, which brought the syntax"
+)
 def test_type_parameters_stay_with_the_methods():
     shown = stub("type Row = list[int]\n@cs.task\ndef f[T](x: T, y: Row) -> T: ...")
 

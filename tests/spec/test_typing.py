@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.thorough  # `hatch run types:check` looks at the file each time
-@pytest.mark.skipif(find_spec("mypy") is None, reason="mypy is not installed")
+@pytest.mark.skipif(find_spec("mypy") is None, reason="needs mypy: pip install mypy")
 def test_mypy_sees_the_types_that_the_file_asserts():
     # This file alone: the facade makes mypy see the layers above, whose types are checked
     # elsewhere.

@@ -236,7 +236,9 @@ def test_random_kills_never_make_a_call_twice(dask, path, seed):
 
 
 def test_capacities_of_the_workers_are_allocated_there(path):
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip(
+        "distributed", reason="needs distributed: pip install 'cascade-engine[dask]'"
+    )
     with (
         distributed.LocalCluster(
             n_workers=2,

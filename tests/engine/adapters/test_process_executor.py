@@ -143,8 +143,8 @@ async def test_calls_that_wait_for_a_worker_are_listed(path):
 
 
 def test_libraries_that_the_main_module_has_imported_have_one_thread_as_well(tmp_path):
-    pytest.importorskip("numpy")
-    pytest.importorskip("threadpoolctl")
+    pytest.importorskip("numpy", reason="needs numpy: pip install numpy")
+    pytest.importorskip("threadpoolctl", reason="needs threadpoolctl: pip install threadpoolctl")
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""

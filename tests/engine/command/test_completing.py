@@ -129,7 +129,7 @@ def test_starting_a_completion_needs_neither_the_engine_nor_cyclopts(complete):
 
 
 @pytest.mark.posix
-@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash: apt-get install bash")
 def test_a_bash_completes_targets_and_options(complete, cascade, tmp_path):
     assert cascade("--install-completion", "--shell", "bash", "-o", "script").code == 0
     program = tmp_path / "cascade"

@@ -20,6 +20,10 @@ def test_its_commands_work(here):
         f"my weather/{name}"
         for name in ("pyproject.toml", "README.md", "flows.py", "tests/test_flows.py")
     ]
+    assert made.out.splitlines()[4:] == [
+        "run it:   cd 'my weather' && cascade run flows.py:report --city Lima",
+        "test it:  cd 'my weather' && pytest",
+    ]
     project = loads(Path("my weather/pyproject.toml").read_text())["project"]
     assert project["name"] == "my-weather"
     flows = "my weather/flows.py"
@@ -33,6 +37,12 @@ def test_its_commands_work(here):
     ]
     assert here("run", f"{flows}:watch", *words).out == "[9.75, 9.75, 9.75]\n"
     assert here("graph", f"{flows}:report").code == 0
+
+
+def test_it_says_how_to_install_pytest(here, monkeypatch):
+    monkeypatch.setattr("cascade.command.init.find_spec", lambda name: None)
+
+    assert here("init").out.endswith("\ntest it:  pip install pytest && pytest\n")
 
 
 @pytest.mark.parametrize("name", ["flows.py", "tests/test_flows.py"])

@@ -1,10 +1,13 @@
 """Dataclasses and models of pydantic: as options of a target, and as JSON."""
 
+import dataclasses
 import json
 import subprocess
 import sys
 
 import pytest
+
+from cascade.command.objects import ObjectReader
 
 SHOP = """
 import enum
@@ -140,6 +143,20 @@ def test_a_dataclass_is_given_as_json_or_field_by_field(shop, words, changed, ta
     assert printed(outcome) == {**USUAL, **changed}
 
 
+@pytest.mark.parametrize("data", [{"a": "5", "b": 2}, {"a": 5, "b": 2.0}, {"a": "x", "b": None}])
+def test_data_of_one_of_several_types_stays_as_it_is(data):
+    @dataclasses.dataclass
+    class Mixed:
+        a: int | str
+        b: float | int | None
+
+    made = ObjectReader(Mixed)(data)
+
+    assert [(type(value), value) for value in vars(made).values()] == [
+        (type(value), value) for value in data.values()
+    ]
+
+
 def test_an_object_is_read_from_a_file(shop, tmp_path):
     (tmp_path / "order.json").write_text(json.dumps(USUAL))
 
@@ -251,6 +268,9 @@ class Level(enum.IntEnum):
 class Kind(enum.Enum):
     A = "a"
 
+class Named(str, enum.Enum):
+    B = "b"
+
 class Point(typing.NamedTuple):
     x: int
     y: object
@@ -263,7 +283,7 @@ class Node:
 def nested():
     key = datetime.date(2024, 1, 20)
     when = datetime.timedelta(days=1, seconds=3, microseconds=500_000)
-    first = Node("b", {key: {Kind.A: Level.LOW}})
+    first = Node("b", {key: {Kind.A: Level.LOW, Named.B: 2, Level.LOW: 3, 0.5: 4}})
     return Node("a", [first, (when, pathlib.Path("x")), Point(1, 2)])
 
 def numbers():
@@ -298,7 +318,8 @@ def give(which: str) -> object:
     ("which", "form"),
     [
         ("nested", {"name": "a", "inner": [
-            {"name": "b", "inner": {"2024-01-20": {"a": 1}}}, ["P1DT3.5S", "x"], [1, 2]]}),
+            {"name": "b", "inner": {"2024-01-20": {"a": 1, "b": 2, "1": 3, "0.5": 4}}},
+            ["P1DT3.5S", "x"], [1, 2]]}),
         ("numbers", {"name": "n", "inner": {
             "i": 3, "f": 0.5, "b": True, "a": [0, 1, 2], "d": "2024-01-20"}}),
     ],

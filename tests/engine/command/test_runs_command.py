@@ -1,5 +1,6 @@
 """``cascade run --run-id``, ``cascade runs`` and ``cascade work``: durable runs in their store."""
 
+import asyncio
 import json
 import os
 import signal
@@ -278,6 +279,11 @@ def test_wrong_options_of_a_worker_are_misuse(cascade, words, said):
     assert said in outcome.err
 
 
+async def another_total(store):
+    """In an event loop, where this does not wait for a sign that the worker lives."""
+    cs.Capacities({"gpu": 3}, store=store)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGTERM") or os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_executes_what_is_due_until_a_signal(url, store, tmp_path, monkeypatch, number):
@@ -302,7 +308,7 @@ def test_a_worker_executes_what_is_due_until_a_signal(url, store, tmp_path, monk
             changed.wait(1)
             changed.clear()
         with pytest.raises(CapacityError, match="'gpu' is 3 here, but 2 in process"):
-            cs.Capacities({"gpu": 3}, store=store)
+            asyncio.run(another_total(store))
         worker.send_signal(number)
         _, err = worker.communicate()
     finally:

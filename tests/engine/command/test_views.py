@@ -91,6 +91,7 @@ def test_graph_writes_a_file_in_the_format_of_its_name(cascade, tmp_path, name, 
         (["-o", "nowhere/x.mmd"], "cannot write nowhere/x.mmd: No such file or directory"),
         (["--json", "--format", "dot"], "--json and --format dot are two formats; choose one"),
         (["--format", "dott"], 'Invalid value "dott" for --format.'),
+        (["--limit", "-1"], 'Invalid value "-1" for --limit. Must be >= 0.'),
     ],
 )
 def test_graph_refuses_unknown_formats_and_unwritable_files(cascade, words, message):

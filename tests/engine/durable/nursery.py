@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.engine.durable.notes import ROOT
+from tests.forks import Fork, ForkServer, poll
 
 #: What forks can run: the function ``program`` of one of these modules.
 _MODULES = (
@@ -29,19 +29,12 @@ _MODULES = (
 _ALSO = ("tests.engine.durable.kill_points", "cascade.runtime.durable.serving")
 
 
-class Child:
-    """A process that is a fork; used as a ``subprocess.Popen``."""
+class Child(Fork):
+    """A process that is a fork."""
 
     def __init__(self, nursery: Nursery, pid: int, output: Path) -> None:
-        self.pid = pid
-        self.returncode: int | None = None
-        self._nursery = nursery
+        super().__init__(nursery, pid)
         self._output = output
-
-    def poll(self) -> int | None:
-        if self.returncode is None:
-            self.returncode = self._nursery.ask(poll=self.pid)
-        return self.returncode
 
     def wait(self) -> int:
         while (code := self.poll()) is None:
@@ -66,10 +59,6 @@ class Child:
         file = self._output.with_suffix(suffix)
         return file.read_text() if file.exists() else ""  # it was killed before it opened one
 
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)  # its id is not used again before ``poll`` has seen its end
-
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
@@ -91,7 +80,7 @@ class Child:
         return states
 
 
-class Nursery:
+class Nursery(ForkServer):
     """The process that is forked, seen from a test.
 
     Args:
@@ -99,15 +88,9 @@ class Nursery:
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__("-m", __name__, env={"PYTHONPATH": str(ROOT)})
         self._folder = folder
         self._count = 0
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
 
     def start(self, module: str, *arguments: str, env: Mapping[str, str]) -> Child:
         """Call ``program(*arguments)`` of a module in a new process.
@@ -119,17 +102,6 @@ class Nursery:
         output = self._folder / str(self._count)
         pid = self.ask(start=module, arguments=arguments, env=dict(env), output=str(output))
         return Child(self, pid, output)
-
-    def ask(self, **order: Any) -> Any:
-        """The answer to an order."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def close(self) -> None:
-        self._process.communicate()
 
 
 def _obey() -> None:
@@ -144,8 +116,7 @@ def _obey() -> None:
             if not answer:
                 _become(order)
         else:
-            pid, status = os.waitpid(order["poll"], os.WNOHANG)
-            answer = os.waitstatus_to_exitcode(status) if pid else None
+            answer = poll(order["poll"])
         print(json.dumps(answer), flush=True)
 
 

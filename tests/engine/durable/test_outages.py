@@ -28,7 +28,9 @@ from cascade.adapters.stores.sqlite import SQLiteStore
 from cascade.spec.errors import StoreError
 from cascade.spec.run_rows import RunStatus
 
-psycopg: Any = pytest.importorskip("psycopg")
+psycopg: Any = pytest.importorskip(
+    "psycopg", reason="needs psycopg: pip install 'cascade-engine[postgres]'"
+)
 
 Mode = Literal["fast", "immediate", "kill"]
 _THOROUGH = [pytest.mark.thorough, pytest.mark.timeout(0)]

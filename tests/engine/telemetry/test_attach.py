@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    pytest.importorskip("rich")
+    pytest.importorskip("rich", reason="needs rich: pip install 'cascade-engine[cli]'")
     monkeypatch.setenv("TERM", "xterm")
     return Terminal()
 

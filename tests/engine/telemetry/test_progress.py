@@ -31,7 +31,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    pytest.importorskip("rich")
+    pytest.importorskip("rich", reason="needs rich: pip install 'cascade-engine[cli]'")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
@@ -188,9 +188,9 @@ def test_without_rich_a_terminal_gets_lines(monkeypatch):
 
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_a_console_of_the_callers_is_used(is_terminal):
-    console = pytest.importorskip("rich.console").Console(
-        file=io.StringIO(), force_terminal=is_terminal, width=80
-    )
+    console = pytest.importorskip(
+        "rich.console", reason="needs rich: pip install 'cascade-engine[cli]'"
+    ).Console(file=io.StringIO(), force_terminal=is_terminal, width=80)
     bus = MessageBus()
     with show_progress(bus, console):
         play(bus)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import cascade as cs
-from cascade.testing import VirtualTime, virtual_time  # noqa: F401
+from cascade.testing import VirtualEngine, VirtualTime, virtual_time  # noqa: F401
 
 PAGE = Path(__file__).parents[3] / "docs" / "testing.md"
 
@@ -151,3 +151,11 @@ def test_the_tests_on_the_page_pass(tmp_path):
 
     assert [name for name, _ in files] == ["test_bill.py", "test_news.py"]
     assert "8 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_virtual_engine_may_be_closed_again():
+    with VirtualEngine() as virtual:
+        virtual.run(wait(60))
+        virtual.close()
+
+    assert virtual.time.now == 60

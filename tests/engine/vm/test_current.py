@@ -112,7 +112,7 @@ LOOPS = [waits, waits_here]
 of_loops = pytest.mark.parametrize("loop", LOOPS, ids=lambda task: task.name)
 
 
-@pytest.mark.skipif(is_traced(), reason="lines are being looked at")
+@pytest.mark.skipif(is_traced(), reason="a debugger or coverage traces lines, so nothing is fused")
 def test_the_loops_are_fused():
     """Else the others would look at less than they seem to."""
     loops = [*LOOPS, waits_by_name, keeps_no_argument, act, think, binds, binds_elsewhere]

@@ -28,7 +28,9 @@ from cascade.spec.callsite import CallSite
 TIERS = {"fused": ("generated", "auto", "fused"), "generated": ("generated", "auto")}
 _BODIES = (bodies.__file__, other_bodies.__file__)
 
-untraced = pytest.mark.skipif(is_traced(), reason="lines are being looked at")
+untraced = pytest.mark.skipif(
+    is_traced(), reason="a debugger or coverage traces lines, so nothing is fused"
+)
 
 
 def tiers_of(task):

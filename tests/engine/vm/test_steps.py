@@ -115,7 +115,7 @@ def run(engine, way):
     return run
 
 
-@pytest.mark.skipif(is_traced(), reason="lines are being looked at")
+@pytest.mark.skipif(is_traced(), reason="a debugger or coverage traces lines, so nothing is fused")
 def test_the_loops_are_fused():
     """Else the others would look at less than they seem to."""
     others = [spin, spin_async, spin_in_turns]

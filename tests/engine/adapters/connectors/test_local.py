@@ -198,7 +198,10 @@ async def test_a_folder_that_others_may_enter_is_refused(folder, make, told):
         await LocalConnector(folder).connect()
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0,
+    reason="needs to be run by root, who may act as another user",
+)
 async def test_a_folder_of_another_user_is_refused(folder):
     folder.mkdir(mode=0o700)
     os.chown(folder, 12345, 12345)

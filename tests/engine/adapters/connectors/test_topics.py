@@ -151,7 +151,9 @@ async def retained(client, pattern):
 
 async def test_a_broker_matches_the_same(mosquitto):
     """Every pattern of up to three levels, asked for where every such topic is retained."""
-    aiomqtt = pytest.importorskip("aiomqtt")
+    aiomqtt = pytest.importorskip(
+        "aiomqtt", reason="needs aiomqtt: pip install 'cascade-engine[mqtt]'"
+    )
     topics = combinations(["", "a", "b", "$a"], [])
     patterns = combinations(["", "a", "$a", "+"], ["#"])
 

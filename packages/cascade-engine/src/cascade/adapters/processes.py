@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 _SEPARATOR = "/"
-#: Errors of a process that has too many files open, or no memory: they tell nothing of others.
+#: Errors of a process that has too many files open, or no memory, and so cannot ask about others.
 _SHORT_OF = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
@@ -77,8 +77,11 @@ def _namespace() -> str:
 
 
 def _start_of(pid: int) -> str | None:
-    """When a process began, in ticks since the boot; None if the system does not tell, or if it has
-    ended; ``"?"`` if this process cannot ask now."""
+    """The start of a process, in ticks since the boot.
+
+    None if the process has ended, or if the system does not tell; ``"?"`` if this process has too
+    few resources to ask.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``cascade --complete SHELL …``: what may stand at the cursor, for the scripts of shells.
+"""``cascade --complete SHELL …``: the candidates at the cursor, for the scripts of shells.
 
 Targets and their options are read from the source. Only the options of a target that the source
 does not tell, such as a lazy value, need its module: it is imported without a sound, for at most
@@ -84,9 +84,9 @@ def _matching(found: Iterable[str], current: str) -> list[str]:
 
 
 def _for_bash(line: str = "") -> list[str]:
-    """The candidates for a line; of the last word only what follows its last colon or ``=``.
+    """The candidates for a line, without the part of the last word before its last colon.
 
-    For bash a colon ends a word, so it puts a candidate behind the colon.
+    For bash a colon ends a word, so bash puts a candidate behind the colon.
     """
     try:
         words = shlex.split(line)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +24,13 @@ _FILES = {
 
 def init(
     folder: Annotated[
-        Path, Parameter(name="DIR", help="Where; it is made if it is not there.")
+        Path, Parameter(name="DIR", help="Its folder, which is made if there is none.")
     ] = Path(),
     /,
 ) -> None:
     """Make a small project: tasks, an agent, tests, and a pyproject.toml.
 
-    No file that is there is changed.
+    No existing file is changed.
     """
     from cascade.command.output import show
 
@@ -47,6 +49,7 @@ def init(
         except OSError as error:
             raise UsageError(f"cannot write {folder / name}: {error.strerror or error}") from None
         show(str(folder / name))
-    enter = "" if folder == Path() else f"cd {folder} && "
+    enter = "" if folder == Path() else f"cd {shlex.quote(str(folder))} && "
     show(f"run it:   {enter}cascade run flows.py:report --city Lima")
-    show(f"test it:  {enter}pytest")
+    needs = "" if find_spec("pytest") else "pip install pytest && "
+    show(f"test it:  {needs}{enter}pytest")

@@ -34,8 +34,8 @@ def json_form(value: Any) -> Any:
     An object may define its form by ``__json__()`` or, as pydantic's models do, by
     ``model_dump(mode="json")``. Dataclasses and attrs classes become objects by field, mappings
     become objects, sets become lists, enumerations their values, dates and durations ISO 8601
-    strings, decimal numbers, paths and UUIDs strings, and numbers and arrays of numpy those of
-    Python.
+    strings, and decimal numbers, paths and UUIDs strings. Numbers and arrays of numpy become
+    numbers and lists.
 
     Raises:
         TypeError: It has no JSON form.
@@ -70,7 +70,7 @@ def plain_data(value: Any) -> Any:
     """``value`` as strings, numbers, booleans, None, lists and dicts with strings as keys.
 
     Slower than ``json.dumps(default=json_form)``, but converts keys as well, and finds the place of
-    what has no form.
+    a part that has no form.
 
     Raises:
         HasNoFormError: A part has no JSON form.
@@ -111,7 +111,7 @@ def _plain(value: Any, place: str, above: set[int]) -> Any:
 
 
 def _key(key: Any, place: str) -> str:
-    """A key as text, as ``json.dumps`` writes those that it knows."""
+    """A key as text: as ``json.dumps`` writes it, or the JSON form of a key that json refuses."""
     form = key
     if type(key) not in _PLAIN and not isinstance(key, (str, float)):
         try:
@@ -120,8 +120,10 @@ def _key(key: Any, place: str) -> str:
             form = key
     if isinstance(form, bool) or form is None:
         return {True: "true", False: "false", None: "null"}[form]
-    if isinstance(form, (str, int, float)):
-        return str(form)
+    if isinstance(form, str):
+        return str.__str__(form)  # of an enumeration, its value
+    if isinstance(form, (int, float)):
+        return (int if isinstance(form, int) else float).__repr__(form)
     raise HasNoFormError(place, f"its key {key!r} has no form as text")
 
 

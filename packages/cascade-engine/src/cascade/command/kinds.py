@@ -1,4 +1,4 @@
-"""The types that text can give by themselves, and those that are read from JSON."""
+"""The types of options: those made from plain text, and those read from JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def from_text(kind: type) -> Callable[[str], Any] | None:
 
 
 def json_kind(container: Any) -> type | None:
-    """The type of Python's that is read from JSON for ``container``; None for other types."""
+    """The builtin container that is read from JSON for ``container``; None for other types."""
     if not isinstance(container, type):
         return None
     return next((kind for kind in _JSON if container is kind or _is_meant(kind, container)), None)

@@ -20,9 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the extra is not installed, 130 after Ctrl-C.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    if words[:1] == [
-        "--complete"
-    ]:  # asked by a shell at each press of its key, so without cyclopts
+    if words[:1] == ["--complete"]:  # a shell asks at each press of its key, so without cyclopts
         from cascade.command.completing import complete
 
         return complete(words[1:])

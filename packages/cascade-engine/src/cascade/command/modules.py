@@ -39,7 +39,7 @@ def load(name: str) -> ModuleType:
 
 
 def send_by_value(file: str, is_far: bool) -> None:
-    """Have what a file defines sent by value to other processes, if these cannot import it.
+    """Send definitions of a file by value to other processes, if these cannot import it.
 
     Args:
         file: A file that ``load`` has imported.

@@ -1,8 +1,7 @@
 """Options of a target's input that is a dataclass or a model of pydantic.
 
-``--customer`` takes the whole object, as JSON or as ``@FILE``; ``--customer.name`` one field of it,
-which goes before that of the JSON. These are the options that users of cyclopts, jsonargparse and
-pydantic-settings know.
+``--customer`` takes the whole object, as JSON or as ``@FILE``; ``--customer.name`` sets one of its
+fields, and overrides the JSON. cyclopts, jsonargparse and pydantic-settings have such options, too.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ import json
 from collections.abc import Iterator, Mapping, Sized
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from cyclopts import Group, Parameter
 
 from cascade.command.failures import UsageError
-from cascade.command.json_forms import HasNoFormError, json_form, plain_data
+from cascade.command.json_forms import HasNoFormError, plain_data
 from cascade.command.objects import (
     Misfit,
     MisfitError,
@@ -27,7 +26,7 @@ from cascade.command.objects import (
     path,
 )
 from cascade.command.option_values import Reading, reading_of, without_none
-from cascade.command.options import OPTIONAL_FLAG, Option, shown_default
+from cascade.command.options import OPTIONAL_FLAG, Option, keyword, shown_default
 from cascade.runtime.control.fields import REQUIRED, Field, fields_of
 from cascade.spec.params import MISSING
 from cascade.spec.wording import short
@@ -41,7 +40,7 @@ class FieldOption(NamedTuple):
 
     Attributes:
         place: The names of the fields that lead to it.
-        keys: The same as the data has them.
+        keys: The names of these fields in the data, which may be aliases.
         reading: How its text is read; None leaves that to the class.
     """
 
@@ -74,12 +73,7 @@ class FieldOption(NamedTuple):
                 choices=(self.reading.choices or None) if self.reading else None,
                 **common,
             )
-        return inspect.Parameter(
-            self.key,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[hint, settings],
-        )
+        return keyword(self.key, hint, settings)
 
     @property
     def _is_flag(self) -> bool:
@@ -95,7 +89,7 @@ class FieldOption(NamedTuple):
                 value = reading.convert(text)
             except ValueError as error:
                 raise UsageError(f"{self.flag} cannot be {short(text)}: {error}") from None
-            return _plain(value)
+            return plain_data(value)
         if reading.shown == "JSON":
             return _read_json(text, self.flag)
         if reading.convert in (int, float):
@@ -122,24 +116,19 @@ class ObjectOption(Option):
         return found if len(found) <= _MOST else []
 
     def parameters(self, group: Group) -> list[inspect.Parameter]:
-        whole = inspect.Parameter(
-            self.key,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None,
-            annotation=Annotated[
-                Any,
-                Parameter(
-                    name=self.flag,
-                    converter=lambda _hint, tokens: _read_whole(tokens[0].value, self.flag),
-                    n_tokens=1,
-                    metavar="JSON",
-                    help=self._help,
-                    group=group,
-                    show_default=False,
-                ),
-            ],
+        settings = Parameter(
+            name=self.flag,
+            converter=lambda _hint, tokens: _read_whole(tokens[0].value, self.flag),
+            n_tokens=1,
+            metavar="JSON",
+            help=self._help,
+            group=group,
+            show_default=False,
         )
-        return [whole, *(field.parameter(group) for field in self.fields)]
+        return [
+            keyword(self.key, Any, settings),
+            *(field.parameter(group) for field in self.fields),
+        ]
 
     @property
     def _help(self) -> str:
@@ -216,7 +205,7 @@ def _field_options(
 
 
 def _shown(default: Any) -> str | Literal[False]:
-    """The default of a field for the help; False for none that says something."""
+    """The default of a field for the help; False for one that tells nothing, as an empty list."""
     if default is REQUIRED or default is None or (isinstance(default, Sized) and not default):
         return False
     if isinstance(default, enum.Enum):
@@ -259,10 +248,3 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _plain(value: Any) -> Any:
-    try:
-        return plain_data(json_form(value))
-    except (TypeError, HasNoFormError):
-        return plain_data(value)

@@ -1,6 +1,6 @@
 """Objects from plain data: dataclasses and models of pydantic, as inputs of a target.
 
-pydantic is never imported here: a class that it has made brings its own validator along.
+pydantic is never imported here: a model's class carries its validator.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from cascade.runtime.control.fields import REQUIRED, fields_of
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.wording import short
 
+#: Types that values of JSON have themselves.
+_ATOMS = (str, int, float, bool)
 #: Names of fields and positions in lists, from the outermost object.
 Place = tuple[str | int, ...]
 
@@ -88,6 +90,9 @@ def made(annotation: Any, data: Any, place: Place = ()) -> Any:
 
 
 def _first_that_fits(kinds: Iterable[Any], data: Any, place: Place) -> Any:
+    """The data itself if it is of one of the types: "5" stays a text for ``int | str``."""
+    if type(data) in _ATOMS and type(data) in kinds:
+        return data
     first: MisfitError | None = None
     for kind in kinds:
         if kind is type(None):

@@ -72,16 +72,13 @@ class Option(NamedTuple):
 
     def parameter(self, group: Group) -> inspect.Parameter:
         """The option as a function parameter, for cyclopts; it gets the converted value."""
-        default = self.params[0].default
         required = all(param.default is MISSING for param in self.params)
         common: dict[str, Any] = {
             "name": self.flag,
             "help": next((p.description for p in self.params if p.description), None),
             "group": group,
             "required": required,
-            "show_default": False
-            if default is MISSING or default is None
-            else shown_default(default),
+            "show_default": shown_default(self.params[0].default),
         }
         if self.reading.convert is bool:
             hint: Any = bool if required else OPTIONAL_FLAG
@@ -96,12 +93,13 @@ class Option(NamedTuple):
                 choices=self.reading.choices or None,
                 **common,
             )
-        return inspect.Parameter(
-            self.key,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if required else None,
-            annotation=Annotated[hint, settings],
-        )
+        return keyword(self.key, hint, settings, inspect.Parameter.empty if required else None)
+
+
+def keyword(key: str, hint: Any, settings: Parameter, default: Any = None) -> inspect.Parameter:
+    """A parameter of a command's function, as cyclopts reads it."""
+    kind, annotation = inspect.Parameter.KEYWORD_ONLY, Annotated[hint, settings]
+    return inspect.Parameter(key, kind, default=default, annotation=annotation)
 
 
 def shown_default(default: Any) -> str | Literal[False]:

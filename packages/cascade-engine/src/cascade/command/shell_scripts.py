@@ -1,4 +1,4 @@
-"""What the completion scripts of shells say besides that of cyclopts: targets and their options."""
+"""Additions to the completion scripts of cyclopts: targets and their options."""
 
 from __future__ import annotations
 

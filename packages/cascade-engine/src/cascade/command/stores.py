@@ -58,8 +58,8 @@ def codec() -> Codec:
 def check_exists(url: str) -> None:
     """Refuse a file of SQLite that does not exist.
 
-    Opening it would make an empty one: a command that only looks would say that nothing is there,
-    where the URL has a typing error.
+    Opening it would make an empty file, so that a command which only reads would show no runs where
+    the URL has a typing error.
 
     Raises:
         ArgumentError: The URL names no file.
@@ -84,7 +84,7 @@ def opened(store: str | None, *, create: bool = False) -> Iterator[RunStore]:
 
     Raises:
         UsageError: No store is named, or the URL is invalid.
-        RefusedError: The store does not exist, cannot be used, or refuses what was asked for.
+        RefusedError: The store does not exist, cannot be used, or refuses the request.
     """
     from cascade.adapters.stores.urls import open_store
     from cascade.spec.errors import (

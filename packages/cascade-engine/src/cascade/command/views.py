@@ -6,7 +6,7 @@ import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter
+from cyclopts import Parameter, validators
 
 from cascade.command.failures import UsageError
 
@@ -16,6 +16,7 @@ if typing.TYPE_CHECKING:
 TargetName = Annotated[str, Parameter(help="MODULE:TARGET; MODULE is a dotted name or a .py file.")]
 AsJson = Annotated[bool, Parameter(help="Print JSON, for scripts.", show_default=False)]
 Format = Literal["mermaid", "dot", "svg", "text"]
+_COUNT = validators.Number(gte=0)
 
 _SUFFIXES: dict[str, Format] = {
     ".mmd": "mermaid",
@@ -50,7 +51,9 @@ def plan(
     target: TargetName,
     /,
     *,
-    limit: Annotated[int, Parameter(metavar="COUNT", help="Most inputs shown per node.")] = 50,
+    limit: Annotated[
+        int, Parameter(metavar="COUNT", help="Most inputs shown per node.", validator=_COUNT)
+    ] = 50,
     json: AsJson = False,
 ) -> None:
     """Show the plan of a run as a tree: inputs stand under the node that uses them.
@@ -84,7 +87,9 @@ def graph(
     limit: Annotated[
         int,
         Parameter(
-            metavar="COUNT", help="Most alike calls drawn one by one; more are one box. 0 for all."
+            metavar="COUNT",
+            help="Most alike calls drawn one by one; more are one box. 0 for all.",
+            validator=_COUNT,
         ),
     ] = 10,
     json: Annotated[

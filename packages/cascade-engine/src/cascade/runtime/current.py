@@ -1,4 +1,4 @@
-"""``cs.current``: what a task can know about its own call.
+"""``cs.current``: a description of the present call, for its task.
 
 Nothing is prepared for it: it looks at what the machinery of graphs has to know anyway, such as the
 item that a worker works on. Loops and straight-line code know no single calls, so tasks whose code

@@ -65,7 +65,7 @@ class Sink:
         await given
 
     def emit(self, value: Any) -> None:
-        """Hand over what a task has emitted. From any thread."""
+        """Hand over a value that a task has emitted. From any thread."""
         if self._keeps_emitted:
             here = call_here()
             names = ("run_id", "task", "node", "item")

@@ -1,7 +1,7 @@
-"""What the parts of ``Engine`` use of each other.
+"""EngineBase: the members that the parts of an engine use of each other.
 
-The methods of an engine lie in several modules, by what they are for. Each has a class that
-inherits from this one; ``Engine`` inherits from all of these.
+Several modules have the methods of an engine, by purpose. Each has a class that inherits from this
+one; ``Engine`` inherits from all of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cascade.spec.protocols import StateBackend
 
 
 class EngineBase(ABC):
-    """What each part of an engine can rely on."""
+    """The members that each part of an engine can use; ``Engine`` sets and defines them."""
 
     blueprints: BlueprintRegistry
     capacities: Capacities

@@ -27,7 +27,7 @@ from cascade.spec.errors import RunLeasedError
 from cascade.spec.wire import loads
 from cascade.spec.wire_errors import dumps_error
 
-#: Seconds until a run is asked for again that another process executes.
+#: Seconds between two attempts to claim a run that another process executes.
 _AGAIN: Final = 0.5
 
 

@@ -77,14 +77,14 @@ class Hosting:
         self._processes: HostingExecutor | None = None
         #: Guards the choice of a host, which may start one.
         self._choosing = asyncio.Lock()
-        #: Id → what its host tells of it: the error of the run as bytes, or None.
+        #: Id → the end that its host reports: the error of the run as bytes, or None.
         self._ends: dict[str, asyncio.Future[bytes | None]] = {}
         self._cancelled: set[str] = set()
-        #: The host of each executor that is being started, if any.
+        #: Executor → the start of a host that is under way.
         self._starts: dict[HostingExecutor, asyncio.Task[Host]] = {}
         #: Hosts that have ended.
         self._gone: WeakSet[Host] = WeakSet()
-        #: Held while constraints are read and sent: what is sent last is the last.
+        #: Held while constraints are read and sent, so that hosts get the latest ones last.
         self._telling = threading.Lock()
         self._unsubscribe = [
             bus.subscribe(ConstraintSet, self._limit, at_once=True),
@@ -195,7 +195,7 @@ class Hosting:
             await self._runs.call(store.cancel, run_id, dead=dead)
 
     async def _chosen(self, executor: HostingExecutor, run_id: str) -> Host:
-        """The host with the fewest runs; a new one, as long as there may be more and all work.
+        """The host with the fewest runs; a new one if all have some and there may be more hosts.
 
         Raises:
             ExecutorError: None can be started, or they end at once.
@@ -251,7 +251,7 @@ class Hosting:
     # -- messages -----------------------------------------------------------------------------
 
     def _told(self, host: Host, message: Any) -> None:
-        """A host has told something, or has ended. In any thread."""
+        """Take a message of a host; None if it has ended. In any thread."""
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._take, host, message)
 

@@ -1,7 +1,7 @@
-"""Overriding: what tests put into all runs of a process, whatever engine makes them.
+"""Overriding: tests replace functions, and record calls, in the runs of all engines of a process.
 
-These are other functions in the place of those of tasks and nodes (``cascade.testing.override``),
-and middlewares that record calls. They are in force for runs that begin from then on. Such runs
+Replacements stand for the functions of tasks and nodes (``cascade.testing.override``); watches are
+middlewares that record calls. Both are in force for runs that begin from then on. Such runs
 take no short cuts, so that each call is made by itself, and they use no cache, so that no value
 that a test has made up is found later. Other runs pay one comparison each.
 """
@@ -54,7 +54,7 @@ class Watch:
 
 
 class Overrides:
-    """What is in force; of several replacements for a call the last one counts. Never changed.
+    """The parts in force; of several replacements for a call the last one counts. Immutable.
 
     Attributes:
         middleware: The functions around all calls, outside of those of the engine.

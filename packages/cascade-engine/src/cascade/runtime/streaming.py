@@ -1,4 +1,4 @@
-"""``engine.stream``: the values of a map or list as they come, and what tasks emit."""
+"""``engine.stream``: the values of a map or list as they come, and those that tasks emit."""
 
 from __future__ import annotations
 

@@ -49,6 +49,7 @@ class VirtualEngine:
         self.engine = Engine(**options)
         self.events = EventRecorder(self.engine.bus)
         self._runner = asyncio.Runner(loop_factory=lambda: VirtualLoop(self.time.now))
+        self._is_closed = False
 
     def run(self, target: Any, params: Any = None, **options: Unpack[RunOptions]) -> Any:
         """The value of ``target``, as ``await engine.run(target, params, …)`` gives it.
@@ -81,6 +82,9 @@ class VirtualEngine:
         closing.join()
 
     def _close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         try:
             self._runner.run(self.engine.close())
         finally:

@@ -1,4 +1,4 @@
-"""EventRecorder: the events of runs, with checks that tell what happened instead."""
+"""EventRecorder: the events of runs, with checks whose errors list the events."""
 
 from __future__ import annotations
 
@@ -127,10 +127,10 @@ class EventRecorder(Subscriber):
         """The events in words, one line each, without times: for comparisons and for people."""
         return [f"{subject_of(event)} {_in_words(event)}".strip() for event in self.events]
 
-    def _check(self, what: str, count: int, times: int | None) -> None:
+    def _check(self, claim: str, count: int, times: int | None) -> None:
         if count == 0 if times is None else count != times:
             wanted = "at least once" if times is None else str(times)
-            raise self._error(f"{what} {count} times, not {wanted}")
+            raise self._error(f"{claim} {count} times, not {wanted}")
 
     def _error(self, message: str) -> AssertionError:
         lines = self.lines
@@ -143,7 +143,7 @@ class EventRecorder(Subscriber):
 
 
 def _in_words(event: Event) -> str:
-    """``"finished"`` for ``"finished after 3 ms"``: how long things took is no news for a test."""
+    """``"finished"`` for ``"finished after 3 ms"``: durations differ from run to run."""
     words = in_words(event)
     if isinstance(event, TaskEvent) and isinstance(event, (TaskFinished, TaskFailed)):
         state, _, rest = words.partition(" after ")

@@ -42,7 +42,7 @@ class override:
     This affects all engines of the process, also those of ``cs.run``, in all threads, on both
     paths: calls in maps, steps of loops, compiled programs, calls that would go to another process.
     Blocks nest; of several replacements for a call the inner one wins. Runs that began before the
-    block keep what they have.
+    block are not affected.
 
     The node is a call of the task in all other ways: its inputs are computed, its resources are
     opened (``cs.override_resource`` replaces these), and its retries, timeout, ``catch``, limits
@@ -160,7 +160,7 @@ class override:
             arguments: Only calls with these arguments count, by the names of the parameters.
 
         Raises:
-            AssertionError: There were others; the message lists them.
+            AssertionError: Their number is another one; the message lists all calls.
         """
         meant = [call for call in self.calls if _has(call, arguments)]
         if (not meant) if times is None else (len(meant) != times):
@@ -175,7 +175,7 @@ class override:
         """Check that there were no calls.
 
         Raises:
-            AssertionError: There were some; the message lists them.
+            AssertionError: There was one; the message lists all calls.
         """
         self.assert_called(0)
 
@@ -211,7 +211,7 @@ def _said(call: ReplacedCall) -> str:
 
 
 def _place_of(target: Any) -> tuple[str, dict[str, Any]]:
-    """What to call it, and the arguments of its Replacement."""
+    """Its name in messages, and the arguments of its Replacement."""
     if isinstance(target, BoundTask):
         target = target.task
     if isinstance(target, Task):

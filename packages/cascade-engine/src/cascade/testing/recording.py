@@ -135,8 +135,12 @@ class Recording:
             f"    Recording.load(RECORDED).check({name}{more})\n"
         )
 
-    def assert_same(self, later: Recording, what: str = "the run") -> None:
+    def assert_same(self, later: Recording, name: str = "the run") -> None:
         """Check that a later run made the same calls, with the same values.
+
+        Args:
+            later: The recording of that run.
+            name: Its name in the error.
 
         Raises:
             AssertionError: It did not; the message is a diff.
@@ -144,11 +148,11 @@ class Recording:
         old, new = self.lines, later.lines
         if old != new:
             diff = unified_diff(old, new, "recorded", "now", lineterm="", n=_CONTEXT)
-            raise AssertionError("\n".join([f"{what} has changed since it was recorded:", *diff]))
+            raise AssertionError("\n".join([f"{name} has changed since it was recorded:", *diff]))
 
     @contextmanager
     def replaying(self, *tasks: str) -> Iterator[None]:
-        """In a ``with`` block, calls of these tasks give what they gave in the recording.
+        """In a ``with`` block, calls of these tasks give their recorded values.
 
         They are found by the text of their arguments; equal calls give their values in order, the
         last one again and again.

@@ -112,8 +112,8 @@ class VirtualTime:
 def in_virtual_time(test: Callable[..., Coroutine[Any, Any, R]]) -> Callable[..., R]:
     """Make an ``async def`` test a plain one, whose coroutine runs in virtual time.
 
-    For pytest it takes the same fixtures; no plugin for coroutines is needed, and those that are
-    there leave it alone. Async fixtures run in the event loop of such a plugin, and do not fit. If
+    pytest gives it the same fixtures. It needs no plugin for coroutines, and plugins for coroutines
+    ignore it. Async fixtures do not fit: they belong to the event loop of such a plugin. If
     the test takes a ``virtual_time``, that is its clock.
 
     >>> @in_virtual_time

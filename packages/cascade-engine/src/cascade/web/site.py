@@ -1,4 +1,4 @@
-"""Site: what the pages of one server share, and all that they can do."""
+"""Site: the data that the pages of one server share, and their actions."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def inputs_of(lazy: LazyResult[Any]) -> tuple[LazyResult[Any], ...]:
 
 
 def inputs_and_routes(lazy: LazyResult[Any]) -> Sequence[LazyResult[Any]]:
-    """The same, and what it may continue as, as far as that is known before a run."""
+    """The inputs of a node, and the targets of its routes, one of which it continues as."""
     if type(lazy) is LazyResult:  # the most common class, and one without choices
         return inputs_of(lazy)
     return (*inputs_of(lazy), *(other for _, other in lazy._choices))

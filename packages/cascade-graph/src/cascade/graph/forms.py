@@ -139,7 +139,7 @@ class FormWriter:
         )
 
     def dumped(self, value: Any) -> Any:
-        """The form of what the ``dump`` of a registered class returns."""
+        """The form of the result of the ``dump`` of a registered class."""
         registered = storable_of(type(value))
         assert registered is not None
         return self.value(registered.dump(value))

@@ -1,4 +1,4 @@
-"""What notebooks show of lazy values, graphs and blueprints.
+"""The pictures and listings that notebooks show for lazy values, graphs and blueprints.
 
 Bounded: of a graph with very many nodes only those nearest to its target are visited and drawn.
 """
@@ -28,7 +28,7 @@ _MOST_LINES: Final = 200
 
 
 def view_of(value: LazyResult[Any] | Graph | Blueprint) -> dict[str, str]:
-    """What a notebook shows of ``value``, by the type of the text. Never without plain text."""
+    """MIME type → the view of ``value`` in a notebook; plain text is always among them."""
     if isinstance(value, Blueprint):
         listing = disassemble(value, limit=_MOST_LINES)
         return {"text/plain": listing, "text/html": preformatted(listing)}

@@ -1,4 +1,4 @@
-"""Keys of nodes from the graph alone: what is known of cached nodes before anything runs.
+"""Keys of nodes from the graph alone: so that cached nodes are known before anything runs.
 
 The plan key of a node is a digest of the code of its task and of its arguments, where the argument
 of another node counts by that node's plan key. So nodes with equal plan keys have equal values, if

@@ -17,8 +17,9 @@ from cascade.spec.operation import Operation
 _SKIPPED: Final = frozenset(
     {"CACHE", "PRECALL", "EXTENDED_ARG", "NOP", "NOT_TAKEN", "PUSH_NULL", "KW_NAMES"}
 )
-#: Instructions that load an attribute, and those that load a variable.
+#: Instructions that load an attribute.
 ATTRIBUTES: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
+#: Instructions that load a variable.
 VARIABLES: Final = frozenset(
     {
         "LOAD_GLOBAL",

@@ -121,7 +121,7 @@ class RemoteCall:
             or takes amounts there.
         on_end: Called once with the Outcome, in any thread, unless ``cancel_call`` returned True.
         on_begin: Called before that when the worker begins the call, as far as the executor
-            notices; None if nothing wants to know.
+            notices; None if nothing depends on that.
         needs: Amounts of what the executor allocates itself, by name.
         resources: The providers that the worker needs.
         state: For the executor.
@@ -176,7 +176,7 @@ class RemoteCall:
         self.state: Any = None
 
     def parts(self) -> Iterator[tuple[bytes, bytes]]:
-        """Token and bytes of what the worker has to know: tasks, and providers of resources."""
+        """Token and bytes of the tasks and of the providers that the worker needs."""
         yield self.task
         for link in self.links:
             yield link.task

@@ -24,7 +24,7 @@ class Provision(NamedTuple):
     """A provider for a worker process."""
 
     definition: ResourceDefinition[Any]
-    #: Parameter of the provider → token of what it is given there.
+    #: Parameter of the provider → token of the resource that it is given there.
     needs: Mapping[str, bytes]
 
 

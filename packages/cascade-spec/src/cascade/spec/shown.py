@@ -71,10 +71,10 @@ def preformatted(text: str) -> str:
 
 
 def notebook_view(value: Any) -> dict[str, str]:
-    """What a notebook shows of ``value``, by the type of the text: a picture or a listing.
+    """MIME type → the view of ``value`` in a notebook: a picture or a listing.
 
-    cascade-graph makes it. It is above this layer, so it is looked up by its name; where it is not
-    installed, the ``repr`` is all there is.
+    cascade-graph makes it. That is above this layer, so it is imported by its name; where it is not
+    installed, the view is the ``repr``.
     """
     from importlib import import_module
 

@@ -377,9 +377,9 @@ def _watched(func: Any, is_async: bool) -> FallbackOperation:
     return operation
 
 
-#: The beginning of a slot, what it does with the value of an item, and of a fold, and its end. This
-#: watches the slot itself, which fails by a fold that is a plain function, or by a limit of steps:
-#: the other slots must not wait for their turns then.
+#: The operations of a slot: its beginning, one for the value of an item, one for that of a fold,
+#: and its end. The end watches the slot itself, which may fail by a plain fold or by a limit of
+#: steps; the other slots then stop waiting for their turns.
 _ON_WORKERS: Final = (
     Operation(Window.next_item, "slot of a map"),
     _watched(_take, False),

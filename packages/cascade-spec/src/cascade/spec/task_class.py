@@ -325,7 +325,7 @@ class Task(Operation, Versioned, Generic[P, R]):
                 for a single lazy value (M26). Without it, one skipped item skips the whole list.
             catch: ``(errors, handler)``: for items that fail with one of ``errors``, put that of
                 ``handler`` into the list, as ``LazyResult.catch`` does (M27). Of the three options
-                this comes first, then ``skipped``; ``return_exceptions`` is for what is left.
+                this comes first, then ``skipped``; ``return_exceptions`` gets all other errors.
             window: Read the iterables item by item, during the run, with at most so many items
                 under way (M29). They may then be async iterators, and endless.
             fold: A task or a plain function, called with the value so far and that of an item, in

@@ -206,7 +206,7 @@ class ByCode:
             )
 
     def _keep_size(self, written: int) -> None:
-        """Evict, once in a while, what is above the size."""
+        """Evict, once in a while, the entries above the size."""
         if self._max_size is None:
             return
         if self._written is not None:
@@ -293,12 +293,12 @@ class ByCode:
             _ = self.entries
 
     def flush(self) -> None:
-        """Write what is only in memory. An error is only logged: values are computed again."""
+        """Write the entries in memory. An error is logged: values are computed again."""
         if self._kept is not None and self._kept[0] == os.getpid():
             _flush(self._kept[1])
 
     def close(self) -> None:
-        """Write down what is only in memory, and let go of the store; a later use opens it."""
+        """Write the entries in memory, and let go of the store; a later use opens it."""
         kept, self._kept = self._kept, None
         if kept is not None and kept[0] == os.getpid():
             _flush(kept[1])
@@ -337,7 +337,7 @@ def _flush(entries: Entries) -> None:
 
 
 def _flush_all() -> None:
-    """Write what is only in memory, at the end of the process."""
+    """Write the entries that are only in memory, at the end of the process."""
     for (process, _), entries in list(_open.items()):
         if process == os.getpid():
             _flush(entries)

@@ -1,4 +1,4 @@
-"""GroupCommit: what a cache has to write, collected from all threads and written together.
+"""GroupCommit: the rows of a cache, collected from all threads and written together.
 
 A value counts for its own process as soon as it is put. A thread writes what was put within a
 moment in one transaction; ``flush`` writes at once, in the calling thread.
@@ -157,7 +157,7 @@ class GroupCommit:
             self._write_or_tell()
 
     def _write_or_tell(self) -> None:
-        """Write everything; what cannot be written is computed again by the next run."""
+        """Write everything; values that cannot be written are computed again by the next run."""
         try:
             self.flush()
         except Exception as error:

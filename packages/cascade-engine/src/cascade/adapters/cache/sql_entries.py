@@ -1,4 +1,4 @@
-"""SqlEntries: a cache by code in a database; what SQLite and PostgreSQL have in common.
+"""SqlEntries: a cache by code in a database; the common part of SQLite and PostgreSQL.
 
 The statements are written once, with ``?`` for a value and ``{t}`` before the name of a table.
 """
@@ -139,7 +139,7 @@ class SqlEntries(ABC):
         self.write(lambda execute: self._delete(execute, [key]))
 
     def _write(self, batch: Batch) -> None:
-        """Write what was put since the last time."""
+        """Write the entries that were put since the last time."""
         rows = [self._row(entry) for _, entry in sorted(batch.entries.items())]
         plans = [(p.plan, p.expires, p.key) for _, p in sorted(batch.plans.items())]
         files = [(name, *known) for name, known in sorted(batch.files.items())]

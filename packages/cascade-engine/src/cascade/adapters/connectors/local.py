@@ -306,7 +306,7 @@ class _Session:
 
 
 async def _close(writer: asyncio.StreamWriter, patience: float) -> None:
-    """Send what is buffered, and close the connection."""
+    """Send the buffer, and close the connection."""
     writer.close()
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(patience):

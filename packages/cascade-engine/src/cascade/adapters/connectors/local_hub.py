@@ -183,7 +183,7 @@ class LocalHub:
             await self._part()
 
     def _take_over(self) -> None:
-        """Go on with what the last hub kept, if its process was killed or it was the last."""
+        """Go on with the state of the last hub, if its process was killed or it was the last."""
         self._retained = self._folder.retained()
         members = self._folder.members()
         dead = set(dead_among({process for process, _ in members.values()}))
@@ -225,7 +225,7 @@ class LocalHub:
     # -- frames -------------------------------------------------------------------------------
 
     def hear(self, member: _Member, kind: Kind, body: bytes) -> None:
-        """Do what a frame says.
+        """Execute a frame.
 
         Raises:
             ValueError, KeyError, struct.error: It is invalid, or comes from something else than a

@@ -1,4 +1,4 @@
-"""Clusters: what executors on Dask and Ray have in common.
+"""Clusters: the common part of the executors on Dask and Ray.
 
 The driver gives the cluster a few *turns* more than it has workers, so that the calls that wait
 here can share turns, and the cluster's scheduler still has something to place. The cluster decides
@@ -144,7 +144,7 @@ class ClusterExecutor:
             self._fresh.append(call)
 
     def flush(self) -> None:
-        """Begin what was submitted."""
+        """Begin the submitted calls."""
         with self._lock:
             self._turns.add(self._fresh)
             self._fresh.clear()
@@ -171,7 +171,7 @@ class ClusterExecutor:
         return False
 
     def waits(self, call: RemoteCall) -> bool:
-        """See ``TaskExecutor``; what the cluster has been given counts as begun."""
+        """See ``TaskExecutor``; a call that was sent to the cluster counts as begun."""
         return call.state is None
 
     def expects(self, token: bytes) -> float | None:

@@ -264,7 +264,7 @@ class DaskExecutor(ClusterExecutor):
             self._is_over(number)
 
     async def _gather(self, turn: Turn, ends: list[End]) -> None:
-        """Fetch what was too large for a message."""
+        """Fetch values that were too large for a message."""
         try:
             results = await self._client.gather(turn.handle, asynchronous=True)
         except Exception as problem:

@@ -62,7 +62,7 @@ def make_turn(owner: str, packed: bytes, places: Sequence[tuple[int, int]], *val
 
 
 def _cluster_worker(worker: Any, owner: str) -> ClusterWorker:
-    """That of an executor in this process."""
+    """The part of an executor that is in this process, made at its first turn."""
     with _lock:
         if CLOSE not in worker.handlers:
             logging.getLogger().addHandler(Forwarding(partial(_forward, worker)))

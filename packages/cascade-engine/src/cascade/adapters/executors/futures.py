@@ -88,7 +88,7 @@ class FuturesExecutor:
             self._fresh.append(call)
 
     def flush(self) -> None:
-        """Begin what was submitted."""
+        """Begin the submitted calls."""
         with self._lock:
             self._turns.add(self._fresh)
             self._fresh.clear()
@@ -112,7 +112,7 @@ class FuturesExecutor:
         return False
 
     def waits(self, call: RemoteCall) -> bool:
-        """See ``TaskExecutor``; what the pool has been given counts as begun."""
+        """See ``TaskExecutor``; a call that was sent to the pool counts as begun."""
         return call.state is None
 
     def shutdown(self, wait: bool = True) -> None:

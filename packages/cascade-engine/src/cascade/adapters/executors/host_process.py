@@ -21,7 +21,7 @@ from cascade.adapters.executors.process_worker import Settings, prepare
 from cascade.runtime.elsewhere.host_messages import DONE, READY, Message
 from cascade.spec.protocols import Host
 
-#: Seconds that a host may take to hand over its runs; plain functions are waited for.
+#: Seconds that a host may take to hand over its runs: it waits for their plain functions.
 _PATIENCE: Final = 60.0
 _log: Final = logging.getLogger("cascade.executors")
 
@@ -104,7 +104,7 @@ def main(pipe: Connection, settings: Settings, entry: str, options: bytes) -> No
 
     Args:
         pipe, settings, options: See ``HostProcess``.
-        entry: The module with what it does.
+        entry: Name of the module whose ``main(pipe, options)`` the process calls.
     """
     prepare(settings)
     importlib.import_module(entry).main(pipe, options)

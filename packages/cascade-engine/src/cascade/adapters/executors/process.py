@@ -88,7 +88,7 @@ class ProcessExecutor:
         self._pool.submit(call)
 
     def flush(self) -> None:
-        """Begin what was submitted."""
+        """Begin the submitted calls."""
         self._pool.flush()
 
     def cancel_call(self, call: RemoteCall, *, stop: bool = False) -> bool:

@@ -132,7 +132,7 @@ def main(pipe: Connection, memory: Any, settings: Settings) -> None:
 
 
 def prepare(settings: Settings) -> None:
-    """Make this process one that belongs to its driver."""
+    """Tie this process to its driver: it ignores Ctrl-C, and ends when the driver has ended."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
     _limit_threads(settings.threads)
     threading.Thread(target=_end_with_driver, args=(settings.folder,), daemon=True).start()
@@ -141,10 +141,10 @@ def prepare(settings: Settings) -> None:
 
 
 def _limit_threads(most: int) -> None:
-    """Let libraries of numbers have so many threads, unless the user has set that.
+    """Give numeric libraries at most so many threads, unless the user has set the number.
 
-    Those that the main module imports have read the variables before this, and are told by
-    threadpoolctl, if that is installed.
+    Libraries that the main module imports have read the variables already; threadpoolctl, if it is
+    installed, limits these.
     """
     is_set = any(name in os.environ for name in _THREADS)
     for name in _THREADS:

@@ -280,7 +280,7 @@ def _options(cluster: str | int | None) -> dict[str, Any]:
 
 
 def _needs(needs: Mapping[str, float]) -> dict[str, Any]:
-    """The options of a task for what it takes; without any it takes one CPU."""
+    """The options of a task for the amounts that it takes; without any it takes one CPU."""
     own = {_OWN[name]: amount for name, amount in needs.items() if name in _OWN}
     others = {name: amount for name, amount in needs.items() if name not in _OWN}
     return {**own, **({"resources": others} if others else {})}

@@ -1,4 +1,4 @@
-"""Checks of what stores are given, and that they can be used here. For all stores."""
+"""Checks of the arguments of stores, and whether they can be used here. For all stores."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class SQLiteFile:
 
     def __init__(self, path: str, synchronous: str, timeout: float) -> None:
         self.path = path
-        #: Where it is, whatever the working directory is when a connection is opened.
+        #: The absolute path: the working directory may change before a connection is opened.
         self.place = os.path.abspath(path)
         self.synchronous = synchronous
         self.timeout = timeout
@@ -126,7 +126,7 @@ class SQLiteFile:
         return StoreError(text, code in _TRANSIENT)
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
-        """Set what is kept in the file. It has to precede the first table."""
+        """Set the options that are kept in the file. It has to precede the first table."""
         if connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
             return
         connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
@@ -138,7 +138,7 @@ class SQLiteFile:
             )
 
     def _patiently(self, attempt: Callable[[], tuple[str]]) -> tuple[str]:
-        """Repeat what fails at once, without SQLite's own timeout, when others do it too."""
+        """Repeat statements that fail at once, without SQLite's own timeout."""
         until = time.monotonic() + self.timeout
         while True:
             try:

@@ -1,6 +1,6 @@
 """The fields of classes whose objects can be made from plain data: for forms and options.
 
-pydantic is never imported here: a class that it has made brings what is needed along.
+pydantic is never imported here: a model's class carries its fields and its validator.
 """
 
 from __future__ import annotations

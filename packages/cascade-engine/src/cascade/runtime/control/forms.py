@@ -1,4 +1,4 @@
-"""Forms: what a value for a signal looks like, made from the annotation of the task that gets it.
+"""Forms: descriptions of the values of signals, made from the annotation of the task that gets it.
 
 A form is plain data, so that a view in another process can draw it::
 

@@ -93,7 +93,7 @@ class Lookout:
             self._serving = asyncio.create_task(self._serve(), name="views of an engine")
 
     async def _serve(self) -> None:
-        """Show what views ask for, until no view has asked for a while."""
+        """Serve the requests of views, until no view has asked for a while."""
         loop = asyncio.get_running_loop()
         allowance = self._allowance = Allowance(SHARE, loop.time, _BURST)
         try:
@@ -143,7 +143,7 @@ class Lookout:
                 yield
 
     def _read(self, now: float) -> set[str]:
-        """Take over what views have asked for; the runs that are to be shown anew."""
+        """Take over the requests of views; returns the runs that are to be shown anew."""
         anew: set[str] = set()
         while self._asked:
             try:

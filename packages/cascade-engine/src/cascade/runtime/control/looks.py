@@ -1,4 +1,4 @@
-"""Looks: what a view of an engine asks for, and what the engine shows, as messages.
+"""Looks: the requests of views to an engine, and its answers, as messages.
 
 A view publishes ``asked`` every few seconds, for as long as somebody looks; without it an engine
 shows nothing, and does nothing for it::

@@ -1,4 +1,4 @@
-"""Orders: what a view asks an engine to do with one of its runs."""
+"""Orders: requests of views to cancel a run of an engine, or to send it a signal."""
 
 from __future__ import annotations
 

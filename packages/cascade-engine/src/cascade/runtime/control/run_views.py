@@ -57,7 +57,7 @@ class RunView:
         self._observed = self._inside = None
 
     def look(self) -> Iterator[Part]:
-        """What has changed, a slice at a time; None for a slice in which nothing has."""
+        """The changes, a slice at a time; None for a slice without changes."""
         run = self._engine.engine_runs.find(self._run_id)
         if run is None or run.inside is None:
             self._observed = self._inside = None

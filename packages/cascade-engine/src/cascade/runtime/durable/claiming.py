@@ -36,7 +36,7 @@ _ended: Final[dict[tuple[str, str], float]] = {}
 
 
 class _Wanted:
-    """A run to be created, and what has come of it."""
+    """A run to be created, and the result of that."""
 
     def __init__(self, new: NewRun) -> None:
         self.new = new

@@ -91,7 +91,7 @@ def warn_of_changed(run_id: str, changed: Changes) -> None:
 
 
 def tell_of_recomputing(run_id: str, changed: Changes) -> None:
-    """Log, once, that what the old code of a run has computed is computed again."""
+    """Log, once, that the values of the old code of a run are computed again."""
     _log.info("run %r computes again what needs new code: %s", run_id, _told(changed))
 
 

@@ -1,4 +1,4 @@
-"""The desk of a run: what it has to write, until the writer collects it for the next commit."""
+"""The desk of a run: the rows to write, until the writer collects it for the next commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forks: a new run that begins with what another one knows."""
+"""Forks: a new run that begins with the outcomes of another one."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def fork(
     again: Collection[str] = (),
     params: Mapping[str, Any] | None = None,
 ) -> RunRecord:
-    """Create a run that knows what another one knows now; that one stays as it is.
+    """Create a run with the present outcomes of another one, which stays as it is.
 
     What is made again is made with everything that needs it. The new run waits for a worker.
 

@@ -1,4 +1,4 @@
-"""Guarantees: what an engine promises about its durable runs."""
+"""Guarantees: the promises of an engine about its durable runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Guarantees:
     """Three options of an engine, with the names that they have there.
 
     Attributes:
-        durability: What runs wait for (D4).
-        on_code_change: What becomes of a run whose code has changed (D9).
+        durability: The commits that runs wait for (D4).
+        on_code_change: The treatment of runs whose code has changed (D9).
         strict: Whether a value that cannot be stored is the error of its node (D7).
     """
 

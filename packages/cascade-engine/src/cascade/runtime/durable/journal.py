@@ -1,4 +1,4 @@
-"""Journal: what a durable run knows. The machinery of graphs asks it and tells it.
+"""Journal: the stored state of a durable run. The machinery of graphs asks it and tells it.
 
 A node has one durable state: none, then a *record* of what it goes on as, then its *outcome*. Both
 are stored under its key. A run that is resumed takes an outcome as the node's value, and a record
@@ -44,14 +44,14 @@ class Journal:
     """The journal of one run in this process. Use it under the run's lock.
 
     Args:
-        storage: Reads and writes what the store has of the run.
+        storage: Reads and writes the run's part of the store.
         keys: The keys of the target's nodes.
         guarantees: Those of the engine.
         unload: Seconds of waiting that are worth leaving this process for; None for none (D10).
 
     Attributes:
         code_changes: Task → what has changed in its code since the run began (D9).
-        desk: Takes what is to be written.
+        desk: Takes the rows to write.
         has_code: Whether there is a record of the code with which the run was computed again.
         inbox: The signals of the run.
         not_imported: The error of a row that names a module which this process may not import; the
@@ -129,7 +129,7 @@ class Journal:
     # -- what earlier processes have left ---------------------------------------------------------
 
     def load(self, loaded: Loaded) -> None:
-        """Take over what is known of the run.
+        """Take over the stored state of the run.
 
         Raises:
             SerializationError: A chunk is damaged.
@@ -162,10 +162,10 @@ class Journal:
         return self.outcomes.has(lazy)
 
     def outcomes_of(self, lazies: Sequence[LazyResult[Any]]) -> Iterator[Any]:
-        """The outcomes of such nodes.
+        """The outcomes of nodes that have one from an earlier process, in the order of ``lazies``.
 
         Raises:
-            SerializationError: One cannot be read in this process. Raised when it is its turn.
+            SerializationError: An outcome cannot be read in this process. Raised in its turn.
         """
         try:
             yield from self.outcomes.of_all(lazies)
@@ -272,7 +272,7 @@ class Journal:
         return self.outcomes.is_written(key)
 
     def succeed(self) -> None:
-        """Drop what nodes have continued as that are not needed any more: the run has its value."""
+        """Drop the continuations of nodes, which a run that has its value needs no more."""
         self._places.forget_all()
         if self.has_code:
             self.desk.drop_record(CODE.encode())

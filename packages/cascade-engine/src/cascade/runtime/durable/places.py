@@ -116,7 +116,7 @@ class Places:
                 self.forget(key, found)
 
     def forget(self, key: NodeKey, place: Place) -> None:
-        """Drop what a node has continued as."""
+        """Drop the continuation of a node."""
         if place.same is not None:
             self._same.pop(place.same, None)
         if place.is_recorded:
@@ -124,7 +124,7 @@ class Places:
         self.drop_inner(place)
 
     def forget_all(self) -> None:
-        """Drop what all nodes have continued as."""
+        """Drop the continuations of all nodes."""
         while self._places:
             self.forget(*self._places.popitem())
 

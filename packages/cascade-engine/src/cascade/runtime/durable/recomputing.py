@@ -28,7 +28,7 @@ from cascade.spec.run_rows import Loaded, Record
 
 
 class Recomputed(NamedTuple):
-    """A stored run without what old code has computed.
+    """A stored run without the values that old code has computed.
 
     Attributes:
         loaded: The run.
@@ -40,7 +40,7 @@ class Recomputed(NamedTuple):
 
 
 def without_changed(codec: Codec, loaded: Loaded, program: Program, desk: Desk) -> Recomputed:
-    """Drop what the old code of a run has computed, with the next commit.
+    """Drop the values that the old code of a run has computed, with the next commit.
 
     Args:
         codec: Reads and signs records.

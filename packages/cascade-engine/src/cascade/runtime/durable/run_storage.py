@@ -22,7 +22,7 @@ class RunStorage:
         store: The store.
         codec: Encodes values and continuations.
         run: The run, as it was claimed.
-        desk: Takes what is to be written.
+        desk: Takes the rows to write.
     """
 
     def __init__(self, store: RunStore, codec: Codec, run: RunRecord, desk: Desk) -> None:

@@ -54,7 +54,7 @@ class DurableRuns:
     Args:
         store: Keeps them.
         codec: Encodes values.
-        guarantees: What the engine promises about them.
+        guarantees: The promises of the engine about them.
         seconds: For how long a lease holds.
         owns: Whether to close the store at the end.
     """

@@ -226,7 +226,7 @@ def _place(thing: Any) -> tuple[str, str]:
 
 
 def _check_callable(thing: Any) -> None:
-    """Refuse what cannot be called without arguments."""
+    """Refuse targets that cannot be called without arguments."""
     if isinstance(thing, Task):
         signature = thing.parameters.signature
     elif inspect.isfunction(thing):

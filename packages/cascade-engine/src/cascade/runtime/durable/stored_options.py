@@ -42,7 +42,7 @@ def without_limits(code: bytes) -> bytes:
 
 
 def left_at(options: Mapping[str, Any], since: float) -> dict[str, Any]:
-    """Options with what is left of the deadline of a run that began ``since`` seconds ago."""
+    """Options with the rest of the deadline of a run that began ``since`` seconds ago."""
     if "deadline" not in options:
         return {**options}
     return {**options, "deadline": max(options["deadline"] - since, _OVER)}

@@ -1,4 +1,4 @@
-"""Tenure: the time in which this process owns a run, and what ends it early."""
+"""Tenure: the time in which this process owns a run, and the reasons that end it early."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from cascade.spec.run_rows import Receipt, RunRecord
 class Tenure:
     """The time in which this process owns a run; listens to the writer.
 
-    The writer renews the lease from the beginning, so that it does not run out while what the store
-    knows of the run is read, or waits to be read.
+    The writer renews the lease from the beginning, so that the lease does not run out while the
+    run's rows are read from the store, or while that read waits for its turn.
 
     Args:
         run: As it was claimed.
@@ -28,7 +28,7 @@ class Tenure:
 
     Attributes:
         run_id: The run.
-        desk: Takes what is to be written for the run.
+        desk: Takes the rows to write for the run.
         lost: The error with which the run ends here, because the store or the lease was lost.
         cancelled: The error with which it ends because it was cancelled.
         left: Done when the end of the run is committed; None before the run has ended.

@@ -1,4 +1,4 @@
-"""The writer: commits what the durable runs of an engine have come to know, in groups.
+"""The writer: commits the rows of the durable runs of an engine, in groups.
 
 One thread serves all runs. While it commits, more comes in, so the next transaction is as large as
 the store is slow. A run that waits for a commit (``sync``) has it begin at once; without one, the

@@ -1,4 +1,4 @@
-"""What a driver and its host processes tell each other."""
+"""The messages between a driver and its host processes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class LimitThere(NamedTuple):
 
 
 class RunEnded(NamedTuple):
-    """A run has ended there. Its value is in the store; its error is here, as bytes."""
+    """A run has ended in the host. Its value is in the store; ``error`` is its error as bytes."""
 
     run_id: str
     error: bytes | None
 
 
-#: The process is there; and the driver needs it no more.
+#: From a host: it has started. From the driver: the host shall end.
 READY: Final = "ready"
 DONE: Final = "done"
 Message: TypeAlias = RunThere | EndThere | LimitThere | RunEnded | Literal["ready", "done"]

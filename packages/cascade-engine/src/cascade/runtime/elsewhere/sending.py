@@ -1,4 +1,4 @@
-"""Sending: the resources of calls that are made in other processes, in the view of the driver.
+"""Sending: the driver's side of the resources of calls that are made in other processes.
 
 In place of a resource an argument has a mark, and the call takes along the providers that the
 worker needs to open it.
@@ -28,7 +28,7 @@ class Sending:
 
     def __init__(self, session: ResourceSession) -> None:
         self._session = session
-        #: Marker → its provider and those that it needs, itself last.
+        #: Marker → the providers that its resource needs, and its own as the last.
         self._packed: dict[Inject, list[PackedResource]] = {}
         self._markers: dict[bytes, Inject] = {}
 

@@ -55,7 +55,7 @@ class Server:
                     self._known[token] = _Unreadable(error)
 
     def measured(self, *call: Any) -> tuple[Outcome, float]:
-        """Make a call, see ``call``; and its seconds, without those of opening what stays open."""
+        """``call``, and its seconds, without those for opening resources that stay open."""
         began, before = perf_counter(), self._opening
         outcome = self.call(*call)
         return outcome, perf_counter() - began - (self._opening - before)

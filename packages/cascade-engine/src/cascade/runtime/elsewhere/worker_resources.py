@@ -136,6 +136,6 @@ class WorkerResources:
 
 
 def _closed_all(opened: Any) -> list[BaseException]:
-    """Close resources, last opened first, whatever the others do; returns the errors."""
+    """Close resources, last opened first, also after errors; returns the errors."""
     errors = [one.close() for one in reversed([*opened])]
     return [error for error in errors if error is not None]

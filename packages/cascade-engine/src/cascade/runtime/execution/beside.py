@@ -2,8 +2,9 @@
 
 An event loop cannot wait for another one in the same thread, so the run gets a thread and a loop of
 its own, and the cell waits for the thread as it waits for any other plain call. The kernel answers
-after the cell, as usual. A run in the kernel's own loop would need that loop to turn inside of one
-of its own callbacks, which asyncio does not allow; ``await cs.run_async(…)`` is that run.
+other requests after the cell, as usual. A run in the kernel's own loop would need that loop to turn
+inside of one of its own callbacks, which asyncio does not allow; ``await cs.run_async(…)`` is that
+run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Waits for worker threads: which calls wait for one, since when, and what holds the threads.
+"""Waits for worker threads: the calls that wait for one, since when, and the holders of threads.
 
 An executor lends its threads to all runs of an engine. A call that finds none free waits, and
 ``engine.waiting()`` names it together with the calls that hold the threads.

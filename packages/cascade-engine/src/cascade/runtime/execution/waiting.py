@@ -38,7 +38,7 @@ class Waiting(NamedTuple):
 
 
 def held_by(holders: Iterable[str]) -> str:
-    """The holders of what a node waits for, each name once; empty if there are none.
+    """The holders of the limit or thread of a wait, each name once; empty if there are none.
 
     >>> held_by(["fetch", "fetch", "train"])
     ', held by fetch × 2, train'

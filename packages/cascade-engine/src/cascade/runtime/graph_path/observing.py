@@ -313,7 +313,7 @@ class _AtWork:
             self._calls[node.name] -= 1
 
     def state(self, seen: _Seen) -> tuple[str, str]:
-        """The state of a node, and what it waits for."""
+        """The state of a node, and the reason of its wait."""
         segment, lazy = seen.segment, seen.lazy
         value = segment.value(lazy)
         if value is not PENDING:

@@ -1,4 +1,4 @@
-"""Claims: what waiting permits reserve, and the first limit that keeps a permit out."""
+"""Claims: the amounts that waiting permits reserve, and the first limit that keeps a permit out."""
 
 from __future__ import annotations
 

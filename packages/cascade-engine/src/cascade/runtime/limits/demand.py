@@ -1,4 +1,4 @@
-"""Demand: what the permits of a queue wait for that a store of shared limits has."""
+"""Demand: the shared amounts and tokens that the permits of a queue wait for."""
 
 from __future__ import annotations
 

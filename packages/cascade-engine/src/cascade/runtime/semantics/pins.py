@@ -66,7 +66,7 @@ class Pins:
         """
         special, hiding = wiring.special, wiring.hiding
         if not (special or hiding or self._named) and self._tasks.issuperset(wiring.tasks):
-            return  # as mostly, after the first graphs of a run
+            return  # the usual case after the first graphs of a run
         seen: dict[int, Any] = {}
         todo: list[LazyResult[Any]] = [*self._named]
         self._named = ()

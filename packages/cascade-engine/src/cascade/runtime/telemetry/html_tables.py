@@ -8,7 +8,7 @@ from cascade.spec.wording import visible
 
 
 def html_text(text: str) -> str:
-    """``text`` as HTML, with escapes for what is not visible."""
+    """``text`` as HTML, with escapes for invisible characters."""
     from html import escape  # only notebooks need it
 
     return escape(visible(text, lines=True))

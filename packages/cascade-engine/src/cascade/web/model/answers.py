@@ -1,4 +1,4 @@
-"""Answers: values for signals, read from what a person has put into a form."""
+"""Answers: values for signals, read from the entries of a form."""
 
 from __future__ import annotations
 

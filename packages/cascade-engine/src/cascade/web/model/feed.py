@@ -180,7 +180,7 @@ class Feed:
     async def order(
         self, engine: str, do: str, run: str, name: str = "", value: Any = None
     ) -> tuple[bool, str]:
-        """Let an engine do something with a run; whether it did, and what it says."""
+        """Send an order about a run to its engine; returns whether it was done, and the answer."""
         number = next(self._numbers)
         answer: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
         self._orders[number] = answer
@@ -200,7 +200,7 @@ class Feed:
             self._ask()
 
     def _ask(self) -> None:
-        """Ask each engine for what pages want of it now."""
+        """Ask each engine for the data that pages show now."""
         runs = any(wanted.runs for wanted in self._wanted)
         logs = any(wanted.logs for wanted in self._wanted)
         for name in self.engines.known:
@@ -232,7 +232,7 @@ class Feed:
             self._ask()
 
     def _hear(self, topic: str, payload: bytes) -> None:
-        """Take over what an engine shows; what another program or version sends is left out."""
+        """Take over the data of an engine; data of other programs and versions is left out."""
         *_, engine, _, part = topic.split("/")
         hearer = self._hearers.get(part)
         if hearer is None or engine not in self.engines.known:

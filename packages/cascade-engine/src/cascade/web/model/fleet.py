@@ -1,4 +1,4 @@
-"""The engines at a glance, what their tasks wait for, and the limits that hold for them."""
+"""The engines at a glance, the waits of their tasks, and the limits in force."""
 
 from __future__ import annotations
 

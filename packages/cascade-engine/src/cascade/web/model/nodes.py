@@ -1,4 +1,4 @@
-"""RunNodes: the nodes of one run under way, put together from what its engine shows.
+"""RunNodes: the nodes of one run under way, put together from the messages of its engine.
 
 Nodes belong to each other: the items of a map to the map, the graph that a task has returned to
 that task. A drawing shows one *level* at a time, and counts what is below its nodes.
@@ -128,7 +128,7 @@ class RunNodes:
                 self._set(node, state, note, body["time"])
 
     def end(self, ended: Ended) -> None:
-        """The run is over: what has not ended is finished, or was cancelled."""
+        """The run is over: its open nodes are finished, or were cancelled."""
         self.ended = ended
         rest = "finished" if ended.status == "succeeded" else "cancelled"
         failed = self._failed(ended)

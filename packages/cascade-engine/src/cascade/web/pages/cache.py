@@ -1,4 +1,4 @@
-"""Cache: what it keeps of each task, and why the calls of a target would be made."""
+"""Cache: the entries of each task, and why the calls of a target would be made."""
 
 from __future__ import annotations
 

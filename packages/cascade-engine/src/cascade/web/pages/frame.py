@@ -232,7 +232,7 @@ async def tell(answer: Awaitable[Answer]) -> bool:
 
 
 async def asked(dialog: ui.dialog) -> Any:
-    """Open a dialog, and wait for what it is closed with; None if the page is left instead."""
+    """Open a dialog, and wait for its answer; None if the page is left instead."""
     answer = await dialog
     if not dialog.is_deleted:
         dialog.delete()

@@ -1,4 +1,4 @@
-"""The overview: engines, runs and their rates, what waits, and what has ended."""
+"""The overview: engines, runs and their rates, waits, and ended runs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Pictures of graphs: what they show (``picture``), and as Mermaid, DOT and SVG."""
+"""Pictures of graphs: their boxes and arrows (``picture``), as Mermaid, DOT and SVG."""

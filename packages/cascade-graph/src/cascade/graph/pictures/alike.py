@@ -67,7 +67,7 @@ def _refined(
     Args:
         classes: A number for each node.
         edges: The edges to look at, for each node.
-        order: The nodes, so that the ones at the ends come before.
+        order: The nodes, those at the ends of edges before the others.
         end: ``"source"`` or ``"target"``.
     """
     refined = [0] * len(classes)

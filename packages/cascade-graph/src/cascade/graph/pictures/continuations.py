@@ -27,7 +27,7 @@ _TARGETS = frozenset({"target", "target_blueprint_id"})
 
 
 def continuations(task: Any) -> Mapping[Task[..., Any], tuple[Task[..., Any], ...]]:
-    """``task`` and the tasks that it may continue as, each with those that its own code names.
+    """``task`` and the tasks that it may continue as, each with the next tasks in its own code.
 
     Empty for a task without tail calls. Found in the byte code, so the tasks that are chosen while
     it runs are not known.

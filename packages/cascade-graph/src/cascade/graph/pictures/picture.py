@@ -1,4 +1,4 @@
-"""Picture: the boxes and arrows that drawings of a graph have, in whatever language.
+"""Picture: the boxes and arrows of a drawing of a graph, in any language.
 
 A map is one box, with the number of its items where that is known. So are many alike calls. A task
 that continues by tail calls has an arrow for each, to itself or to boxes for the other tasks.
@@ -150,7 +150,7 @@ def _called(node: Node) -> Task[..., Any] | None:
 def _continued(
     key: str, task: Task[..., Any], followed: Mapping[Any, Sequence[Any]]
 ) -> tuple[list[Box], list[Arrow]]:
-    """The boxes and arrows of what ``task``, drawn as ``key``, continues as."""
+    """The boxes and arrows for the continuations of ``task``, whose own box is ``key``."""
     keys = {one: f"{key}c{place}" if place else key for place, one in enumerate(followed)}
     boxes = [
         Box(keys[one], CONTINUATION, visible(one.name, lines=True))

@@ -1,9 +1,9 @@
 """Costs of calls in other processes and on clusters, beside the pools that do nothing else.
 
 The raw pool is the ``ProcessPoolExecutor`` of the standard library, with the same start method and
-number of workers. On a busy machine the ratios to it are what counts. Parallelism is measured with
-calls that hold the interpreter's lock without using the processor: they disturb other threads as
-computing does, and no other program can slow them.
+number of workers. On a busy machine only the ratios to it are comparable. Parallelism is measured
+with calls that hold the interpreter's lock without using the processor: they disturb other threads
+as computing does, and no other program can slow them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from cascade.adapters.executors.process import ProcessExecutor
 from cascade.observatory.benchmarks import called_elsewhere as called
@@ -88,7 +88,7 @@ def _calls(name: str, calls: Calls, func: Any, items: Sequence[Any]) -> Contende
 
 
 def pools(bench: Bench) -> Iterator[tuple[str, Calls, Callable[[], Any]]]:
-    """Those of loky and joblib that are installed: name, calls, and their end."""
+    """The pools of loky and joblib, if these are installed: name, calls, and their end."""
     if find_spec("loky") is not None:
         pool = import_module("loky").ProcessPoolExecutor(WORKERS)
         yield "loky", by_pool(pool), lambda: pool.shutdown(kill_workers=True)
@@ -198,70 +198,67 @@ def start(bench: Bench) -> None:
     bench.found.target(f"start, one call, and end: {CASCADE} over {RAW}", ratio, most=1.3)
 
 
+class _Work(NamedTuple):
+    """One comparison: a number of calls, made by the raw cluster and by Cascade."""
+
+    title: str
+    calls: int
+    by_raw: Callable[[], Any]
+    by_cascade: Callable[[], Any]
+    expected: Any
+    #: The most that Cascade may take of the time of the raw cluster.
+    most: float
+
+
+def _works(raw: Any, cascade: Cascade, size: int) -> list[_Work]:
+    """The comparisons on a cluster."""
+    chain, items = min(size, _CHAIN), range(size)
+    large = (1 << 26) if size == _CALLS else 1 << 20
+
+    def run(author: Callable[[], Any]) -> Callable[[], Any]:
+        async def value() -> Any:
+            return await cascade.engine.run(author())
+
+        return lambda: cascade.wait_for(value)
+
+    def chained() -> Any:
+        value: Any = 0
+        for _ in range(chain):
+            value = called.plus(value)
+        return value
+
+    plus, zeros, size_of = called.plus_one, called.zeros, called.size_of
+    short_calls = run(lambda: called.plus.map(x=items))
+    hop = run(lambda: called.measured(called.large(large)))
+    expected = [i + 1 for i in items]
+    return [
+        _Work("short calls", size, lambda: raw.calls(plus, items), short_calls, expected, 0.15),
+        _Work("a chain", chain, lambda: raw.chain(plus, 0, chain), run(chained), chain, 0.05),
+        _Work("a large value", 1, lambda: raw.hop(zeros, size_of, large), hop, large, 1.1),
+    ]
+
+
 def _on(bench: Bench, kind: type[DaskPeer] | type[RayPeer]) -> None:
     """A cluster on this machine, raw and by Cascade; says so where it is not installed."""
     if find_spec(kind.distribution) is None:
         text = f"not installed, so left out: {kind.distribution}"
         bench.console.print(text, style="dim")
         return
-    name, size = kind.name, bench.largest
-    chain = min(size, _CHAIN)
-    items = range(size)
+    name, shown = kind.name, {}
+    rounds = 1 if bench.options.quick else 5
     with ExitStack() as stack:
         raw: Any = stack.enter_context(kind(WORKERS))
         cascade = stack.enter_context(Cascade(executor=stack.enter_context(raw.executor())))
-
-        def by_cascade(author: Callable[[], Any]) -> Callable[[], Any]:
-            async def run() -> Any:
-                return await cascade.engine.run(author())
-
-            return lambda: cascade.wait_for(run)
-
-        def chained() -> Any:
-            value: Any = 0
-            for _ in range(chain):
-                value = called.plus(value)
-            return value
-
-        large = (1 << 26) if size == _CALLS else 1 << 20
-        works: list[tuple[str, int, Any, Callable[[], Any], Any, float]] = [
-            (
-                "short calls",
-                size,
-                lambda: raw.calls(called.plus_one, items),
-                by_cascade(lambda: called.plus.map(x=items)),
-                [i + 1 for i in items],
-                0.15,
-            ),
-            (
-                "a chain",
-                chain,
-                lambda: raw.chain(called.plus_one, 0, chain),
-                by_cascade(chained),
-                chain,
-                0.05,
-            ),
-            (
-                "a large value",
-                1,
-                lambda: raw.hop(called.zeros, called.size_of, large),
-                by_cascade(lambda: called.measured(called.large(large))),
-                large,
-                1.1,
-            ),
-        ]
-        shown = {}
-        for what, count, by_raw, ours, expected, most in works:
-            ours()  # Cascade knows then how long its calls take
+        for work in _works(raw, cascade, bench.largest):
+            work.by_cascade()  # Cascade knows then how long its calls take
             contenders = [
-                Contender(f"raw {name}", by_raw, count, expected),
-                Contender(CASCADE, ours, count, expected),
+                Contender(f"raw {name}", work.by_raw, work.calls, work.expected),
+                Contender(CASCADE, work.by_cascade, work.calls, work.expected),
             ]
-            title = shown[what] = f"{name}, {what}"
-            rounds = 1 if bench.options.quick else 5
+            title = shown[work.title] = f"{name}, {work.title}"
             samples = bench.measure(title, contenders, rounds, f"raw {name}", "call")
             ratio = samples.ratio(CASCADE, f"raw {name}").median
-            bench.found.target(f"{title}: {CASCADE} over raw {name}", ratio, most=most)
+            bench.found.target(f"{title}: {CASCADE} over raw {name}", ratio, most=work.most)
     bench.show(f"a call on {name}", shown)
 
 

@@ -158,7 +158,7 @@ class HeldCalls(Part):
 
     @property
     def busy(self) -> bool:
-        """Whether what was given up is still being settled."""
+        """Whether steps that were given up are still being settled."""
         return self._closing > 0
 
     def is_active(self, thread: int) -> bool:
@@ -210,7 +210,7 @@ class HeldCalls(Part):
             self._dispatch.start(self._close_rest(held))
 
     async def _close_rest(self, held: Held) -> None:
-        """Close what is still open, on other threads, and go on with the node."""
+        """Close the resources that are still open, on other threads, and go on with the node."""
         work = held.work
         try:
             while not held.is_over:
@@ -228,7 +228,7 @@ class HeldCalls(Part):
             self._dispatch.idle()
 
     async def _close_elsewhere(self, held: Held) -> None:
-        """Close what is still open on a thread of its own, until that ends or is given up."""
+        """Close the open resources on a thread of its own, until that ends or is given up."""
         place = Place(Patient(loop=self._run.loop))
         self.submit(f"task '{held.work.operation.name}'", place, held.close_again)
         with suppress(asyncio.CancelledError):  # closing has its own deadline

@@ -173,7 +173,7 @@ class Caches(Part):
             self._nodes.settle(*node, value)
 
     def _land(self, flight: _Flight, place: _Place, keep: Callable[[Any], Any]) -> None:
-        """Undo what was noted for a call that is not made."""
+        """Remove the notes about a call that is not made."""
         del self._flights[flight]
         watchers = self._nodes.watched[place]
         watchers.remove(keep)

@@ -1,4 +1,4 @@
-"""Commits: what a durable run hands to its journal, and what waits until that is committed (D4).
+"""Commits: the rows that a run hands to its journal, and the calls that wait for them (D4).
 
 A run without a store has no part of this kind.
 """
@@ -240,7 +240,7 @@ class Commits:
             self._desk.hurry()
 
     def release(self, waiting: Sequence[Callable[[], object]]) -> None:
-        """Go on with what has waited. In the event loop's thread, in a callback of the loop."""
+        """Go on with the waiting nodes. In the event loop's thread, in a callback of the loop."""
         dispatch = self._dispatch
         with self._lock:
             # Below, the pumping begins at once, and not in another turn of the event loop.

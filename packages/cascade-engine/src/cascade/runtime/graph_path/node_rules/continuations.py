@@ -167,8 +167,7 @@ class Continuations(Part):
         self._dispatch.wake_later()
 
     def _add(self, lazy: LazyResult[Any], continuation: Resume | Address, work: Work) -> None:
-        """The same. Under the lock."""
-
+        """``_expand``, under the lock."""
         newest = self._nodes.newest
 
         def known(found: LazyResult[Any]) -> bool:
