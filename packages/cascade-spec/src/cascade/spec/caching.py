@@ -192,20 +192,25 @@ class ByArguments:
         return self._hash
 
     def key(self, task: Task[..., Any], arguments: Mapping[str, Any]) -> Hashable:
+        func: Any = task.func
         own: _OwnCode | None = task.derived.get("own code")
-        names = None if own is None or self._ignored else own.names
-        if own is None or names is None or len(names) != len(arguments):
-            return self._written(task, arguments)
-        if not own.is_of(task.func, self._version):
+        if (
+            own is None
+            or type(func) is not FunctionType
+            or own.code is not func.__code__
+            or own.version != self._version
+            or own.count != len(arguments)
+            or self._ignored
+        ):
             return self._written(task, arguments)
         # The bytes that ``_written`` writes as well, for arguments that are numbers and texts.
         parts = [own.digest]
-        for name, prefix in names:
-            value = arguments.get(name, own)
-            encode = ATOMS.get(type(value))
-            if encode is None:
-                return self._written(task, arguments)
-            parts += (prefix, encode(value))
+        try:
+            for name, prefix in own.names:
+                value = arguments[name]
+                parts += (prefix, ATOMS[type(value)](value))
+        except KeyError:
+            return self._written(task, arguments)
         return blake2b(b"".join(parts), digest_size=SIZE).digest()
 
     def _written(self, task: Task[..., Any], arguments: Mapping[str, Any]) -> Hashable:
@@ -328,32 +333,31 @@ class _OwnCode:
     """The own code of a task that is a plain function, as part of keys.
 
     Attributes:
+        code, version: What it is made of.
         digest: Of the name, the version and the code.
-        names: The names of the arguments in the order of a key, and what is written for each; None
-            if a key has more than the digest and these.
+        names: The names of the arguments in the order of a key, and what is written for each.
+        count: The number of arguments; -1 if a key has more than the digest and these.
     """
 
-    __slots__ = ("_code", "_version", "digest", "names")
+    __slots__ = ("code", "count", "digest", "names", "version")
 
     def __init__(self, task: Task[..., Any], func: FunctionType, version: str) -> None:
         from cascade.spec.bytecode import meaning  # dis: 5 ms
 
-        self._code, self._version = func.__code__, version
+        self.code, self.version = func.__code__, version
         self.digest = digest((name_of(task), version, meaning(func.__code__)))
         parameters, writer = task.parameters, Digester(None)
-        self.names: list[tuple[str, bytes]] | None = None
-        if func.__closure__ or parameters.var_positional or parameters.var_keyword:
-            return
-        self.names = []
+        self.names: list[tuple[str, bytes]] = []
         for name in sorted({*parameters.positional, *parameters.keyword}):
             writer.put(b"name", name.encode())
             self.names.append((name, b"".join(writer.parts)))
             writer.parts.clear()
+        has_more = func.__closure__ or parameters.var_positional or parameters.var_keyword
+        self.count = -1 if has_more else len(self.names)
 
-    def is_of(self, func: Any, version: str) -> bool:
+    def is_of(self, func: FunctionType, version: str) -> bool:
         """Whether it is that of a function, as it is now."""
-        code = func.__code__ if type(func) is FunctionType else None
-        return code is self._code and version == self._version
+        return func.__code__ is self.code and version == self.version
 
 
 def _identity(task: Task[..., Any], version: str, writer: Digester) -> bytes:

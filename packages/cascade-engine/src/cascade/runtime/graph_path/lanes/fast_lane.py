@@ -205,7 +205,7 @@ class FastLane(Part):
                 ):
                     try:
                         if light_call is not None and type(light_call[2]) is Flight:
-                            light.settle(light_call[2], value)
+                            parts.caches.settle(light_call[2], value)
                         else:
                             with lock:
                                 settle(segment, lazy, value)

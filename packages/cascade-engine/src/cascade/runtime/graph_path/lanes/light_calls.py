@@ -127,7 +127,7 @@ class LightCalls(Part):
         kwargs: dict[str, Any],
     ) -> Ready:
         """The same for a node with a cache, which has taken its inputs."""
-        given = marked(lazy, args, kwargs)
+        given = marked(lazy, args, kwargs) if lazy._special & RESOURCES else (args, kwargs)
         try:
             found: Any = self._parts.caches.begin(segment, lazy, cache, *given)
         except BaseException as error:
@@ -147,10 +147,6 @@ class LightCalls(Part):
         if type(call[2]) is Flight:
             self._parts.caches.watch(call[2])
         return Work.called(segment, lazy, *marked(lazy, *given), started)
-
-    def settle(self, flight: Flight, value: Any) -> None:
-        """Keep the value of a node with a cache, and settle the node."""
-        self._parts.caches.settle(flight, value)
 
     def _value(self, mark: Inject | Literal[Any]) -> Any:
         """The value of a literal, or of a resource if that is open."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import CancelledError
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
+from threading import get_ident
 from typing import Any, Final, TypeAlias
 
 from cascade.runtime.execution.carried_errors import REPLACED, carried
@@ -21,6 +22,8 @@ from cascade.spec.task import Task
 
 #: The calls of one cache that are under way, by their keys.
 _Flights: TypeAlias = "dict[Hashable, Flight]"
+#: A cache, as other runs share it, and its calls.
+_Known: TypeAlias = "tuple[CachePolicy | None, SharedCache | None, _Flights]"
 
 
 class Flight:
@@ -72,8 +75,8 @@ class Caches(Part):
         #: Notes which entries nodes have; None if no cache of the graph asks for it.
         self._pruning: Pruning | None = parts.made("pruning")
         self._flights: dict[CachePolicy, _Flights] = {}
-        #: The cache that was asked last, and its calls: hashing a policy takes a Python call.
-        self._last: tuple[CachePolicy | None, _Flights] = (None, {})
+        #: The cache that was asked last: hashing a policy takes a Python call.
+        self._last: _Known = (None, None, {})
         # A call that waits for such a run may hold what the other run needs; and no other process
         # takes part in virtual time.
         self._shares = not (parts.run.is_inner or parts.run.is_virtual)
@@ -125,29 +128,27 @@ class Caches(Part):
             Exception: The policy raised it.
         """
         run, task = self._run, node.task
+        assert isinstance(task, Task)
         if run.overrides is not None:
             return None
         if cache is ENGINES_CACHE:
             if run.cache is None:
                 return None
             cache = run.cache
-        assert isinstance(task, Task)
         arguments = task.parameters.named(args, kwargs)
         try:
             key = cache.key(task, arguments)
         except REPLACED as error:
             raise carried(cache.key, error) from error
-        last, flights = self._last
+        last, shared, flights = self._last
         if cache is not last:
-            flights = self._flights.setdefault(cache, {})
-            self._last = cache, flights
+            _, shared, flights = self._last = self._known(cache)
         flight = Flight(cache, key, arguments, segment, node, flights)
         # Most calls have no equal, so only one that has takes the lock: ``setdefault`` is atomic.
         while (under_way := flights.setdefault(key, flight)) is not flight:
             if self._takes_over(under_way, segment, node, work):
                 return FOUND
         try:
-            shared: SharedCache | None = getattr(cache, "shared", None) if self._shares else None
             if shared is None:
                 return FOUND if self._loads(flight, work) else flight
             later = work or Work.called(segment, node, args, kwargs)
@@ -157,6 +158,11 @@ class Caches(Part):
             if isinstance(error, REPLACED):
                 raise carried(cache.load, error) from error
             raise
+
+    def _known(self, cache: CachePolicy) -> _Known:
+        """A cache that was not asked last."""
+        shared: SharedCache | None = getattr(cache, "shared", None) if self._shares else None
+        return cache, shared, self._flights.setdefault(cache, {})
 
     def _takes_over(
         self, under_way: Flight, segment: Segment, node: LazyResult[Any], work: Work | None
@@ -227,34 +233,50 @@ class Caches(Part):
             self._nodes.watched.setdefault(address.place, []).append(flight.keep)
 
     def _keep(self, flight: Flight, outcome: Any) -> Any:
-        """Keep the value of a node that was watched. Under the lock."""
+        """Keep the value of a node that was watched, if it has one. Under the lock."""
         flight.flights.pop(flight.key, None)
-        return self._kept(flight, outcome)
+        if not isinstance(outcome, Missing):
+            return self._saved(flight, outcome)
+        self._leave(flight)
+        return outcome
 
     def settle(self, flight: Flight, value: Any) -> None:
         """Keep the value of a call that has it at once, and settle its node."""
-        value = self._kept(flight, value)
-        with self._lock:
+        value = self._saved(flight, value)
+        lock = self._lock
+        if not lock.shared and lock.owner == (me := get_ident()):  # as in the fast lane
+            lock.inside = me
+            try:
+                if not lock.shared:
+                    flight.flights.pop(flight.key, None)
+                    self._nodes.settle(flight.segment, flight.node, value)
+                    return
+            finally:
+                lock.inside = 0
+        with lock:
             flight.flights.pop(flight.key, None)
             self._nodes.settle(flight.segment, flight.node, value)
 
-    def _kept(self, flight: Flight, outcome: Any) -> Any:
-        """Keep the value of a node, if it has one: failures and skips are not kept."""
-        cache, key = flight.cache, flight.key
+    def _saved(self, flight: Flight, value: Any) -> Any:
+        """Save the value of a node; returns its outcome, which is a failure if that fails."""
         try:
-            if isinstance(outcome, Missing):
-                return outcome
-            cache.save(key, flight.arguments, outcome)
+            flight.cache.save(flight.key, flight.arguments, value)
             if self._pruning is not None:
-                self._pruning.note(flight.node, key)
+                self._pruning.note(flight.node, flight.key)
         except (Exception, CancelledError) as error:
-            told: Any = carried(cache.save, error)
+            told: Any = carried(flight.cache.save, error)
             with self._lock:
                 return self._parts.failures.not_kept(told, flight.segment, flight.node)
         finally:
-            if self._shared and cache in self._shared:
-                self._shared[cache].leave(key)
-        return outcome
+            if self._shared:
+                self._leave(flight)
+        return value
+
+    def _leave(self, flight: Flight) -> None:
+        """Let other runs make the call."""
+        shared = self._shared.get(flight.cache)
+        if shared is not None:
+            shared.leave(flight.key)
 
     def close(self) -> None:
         """Let others make the calls that have not ended. At the end of the run."""
@@ -264,4 +286,4 @@ class Caches(Part):
                     self._shared[cache].leave(key)
             flights.clear()
         self._flights.clear()
-        self._last = None, {}
+        self._last = None, None, {}
