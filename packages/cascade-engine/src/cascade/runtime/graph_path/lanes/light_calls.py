@@ -18,6 +18,7 @@ from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.limits.permits import Holding, current_permit
+from cascade.runtime.resources.instance import ResourceInstance
 from cascade.spec.blueprint import Literal
 from cascade.spec.caching import CachePolicy
 from cascade.spec.containers import ATOMS
@@ -50,6 +51,9 @@ class LightCalls(Part):
         self._constraints = self._run.constraints
         self._give_back = self._constraints.capacities.leave
         self._watched = parts.reports.wanted
+        #: The keyword arguments of a node, all of which are resources; the same with these in place
+        #: of their markers; and the resources. The nodes of a task mostly share them.
+        self._given: tuple[Any, dict[str, Any], tuple[ResourceInstance, ...]] = (None, {}, ())
 
     def ready(self, segment: Segment, lazy: LazyResult[Any]) -> Ready | None:
         """The call of a node, which must then be made; None if the slow lane makes it.
@@ -75,7 +79,6 @@ class LightCalls(Part):
         args: Any = lazy.args
         kwargs, takes = lazy.kwargs, bool(lazy._dependencies)
         if lazy._special & _MARKED:
-            opened = self._run.resources.opened
             for place, value in enumerate(args):
                 if type(value) in _MARKS:
                     found = self._value(value)
@@ -86,13 +89,18 @@ class LightCalls(Part):
                     if args is lazy.args:
                         args = [*args]
                     args[place] = found
-            for name, value in kwargs.items():
-                if type(value) in _MARKS:
-                    instance = opened.get(value) if type(value) is Inject else None
-                    if instance is not None and instance.is_ready:  # as nearly always
-                        found = instance.resource
-                    else:
-                        found = self._value(value)
+            last, given, instances = self._given
+            if kwargs is last:
+                for instance in instances:
+                    if not instance.is_ready:
+                        break
+                else:
+                    kwargs = given
+            if kwargs and kwargs is lazy.kwargs:
+                for name, value in lazy.kwargs.items():
+                    if type(value) not in _MARKS:
+                        continue
+                    found = self._value(value)
                     if found is _NOT_OPEN:
                         return self._unopened(segment, lazy, value)
                     if issubclass(type(found), LazyResult):
@@ -100,6 +108,7 @@ class LightCalls(Part):
                     if kwargs is lazy.kwargs:
                         kwargs = kwargs.copy()
                     kwargs[name] = found
+                self._remember(lazy.kwargs, kwargs)
         if policies is None:
             return args, kwargs, None, takes
         calls = policies.calls
@@ -147,6 +156,14 @@ class LightCalls(Part):
         if type(call[2]) is Flight:
             self._parts.caches.watch(call[2])
         return Work.called(segment, lazy, *marked(lazy, *given), started)
+
+    def _remember(self, kwargs: dict[str, Any], given: dict[str, Any]) -> None:
+        """Remember the keyword arguments of a node, unless there are any of the user's."""
+        opened = self._run.resources.opened
+        found = [opened.get(v) if type(v) is Inject else None for v in kwargs.values()]
+        instances = tuple([instance for instance in found if instance is not None])
+        if len(instances) == len(kwargs):
+            self._given = kwargs, given, instances
 
     def _value(self, mark: Inject | Literal[Any]) -> Any:
         """The value of a literal, or of a resource if that is open."""
