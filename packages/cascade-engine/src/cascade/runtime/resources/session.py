@@ -18,7 +18,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.resources.closing import close_all, end_of_call
@@ -34,6 +34,7 @@ from cascade.spec.resource import Inject, ResourceDefinition
 if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
 
+_NONE_GIVEN: Final = (None, dict[str, Any](), ())
 #: Tasks that close resources of abandoned calls; kept, because an event loop holds tasks weakly.
 _CLOSERS: set[asyncio.Task[None]] = set()
 
@@ -68,6 +69,10 @@ class ResourceSession:
         #: asked for them.
         self._shared: dict[ResourceDefinition[Any], ResourceInstance] = {}
         self.opened: dict[Inject, ResourceInstance] = {}
+        #: The keyword arguments of a call, all of which are open resources; these in place of their
+        #: markers; and their instances. The nodes of a task mostly share them, as one object.
+        self.last_given: tuple[object, dict[str, Any], tuple[ResourceInstance, ...]] = _NONE_GIVEN
+        self._seen = 0  # the id of such arguments, which may come once and not again
         #: Marker → whether its resource is shared.
         self._is_shared: dict[Inject, bool] = {}
         #: Marker → the shared resources that have to be open before a worker can have its resource,
@@ -105,6 +110,7 @@ class ResourceSession:
         self._over = True
         self._shared.clear()
         self.opened.clear()
+        self.last_given = _NONE_GIVEN
         if not self._open and self._bound is None:
             return  # nothing was opened, as in most runs
         claimed = set().union(*self._claims.values())
@@ -211,6 +217,36 @@ class ResourceSession:
                 return value
         return None
 
+    def given_by_name(self, node: LazyResult[Any]) -> dict[str, Any] | None:
+        """The keyword arguments of a node, if these are remembered, and all that it is given."""
+        last, given, instances = self.last_given
+        if node.kwargs is not last or Inject in map(type, node.args):
+            return None
+        for instance in instances:
+            if not instance.is_ready:
+                return None
+        return given
+
+    def given_to(
+        self, node: LazyResult[Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        """The arguments of a node's call with its resources, none of which is ``unopened``."""
+        named = self.given_by_name(node)
+        if named is None:
+            args, named = self.given(args, kwargs)
+            self.remember(node.kwargs, named)
+        return args, named
+
+    def remember(self, kwargs: dict[str, Any], given: dict[str, Any]) -> None:
+        """Remember keyword arguments that come again, unless there are any of the user's."""
+        if id(kwargs) != self._seen:
+            self._seen = id(kwargs)
+            return
+        found = [self.opened.get(v) if type(v) is Inject else None for v in kwargs.values()]
+        instances = tuple([instance for instance in found if instance is not None])
+        if kwargs and len(instances) == len(kwargs):
+            self.last_given = kwargs, given, instances
+
     def filled(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
@@ -224,10 +260,8 @@ class ResourceSession:
     ) -> tuple[list[Any], dict[str, Any]]:
         """The same where none is ``unopened``."""
         opened = self.opened
-        return (
-            [opened[v].resource if type(v) is Inject else v for v in args],
-            {n: opened[v].resource if type(v) is Inject else v for n, v in kwargs.items()},
-        )
+        named = {n: opened[v].resource if type(v) is Inject else v for n, v in kwargs.items()}
+        return [opened[v].resource if type(v) is Inject else v for v in args], named
 
     def definition(self, wanted: Inject) -> ResourceDefinition[Any]:
         """The resource of ``wanted`` in this run; see ``Providers.definition``."""

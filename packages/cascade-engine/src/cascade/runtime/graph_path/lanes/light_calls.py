@@ -18,7 +18,6 @@ from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.limits.permits import Holding, current_permit
-from cascade.runtime.resources.instance import ResourceInstance
 from cascade.spec.blueprint import Literal
 from cascade.spec.caching import CachePolicy
 from cascade.spec.containers import ATOMS
@@ -51,9 +50,6 @@ class LightCalls(Part):
         self._constraints = self._run.constraints
         self._give_back = self._constraints.capacities.leave
         self._watched = parts.reports.wanted
-        #: The keyword arguments of a node, all of which are resources; the same with these in place
-        #: of their markers; and the resources. The nodes of a task mostly share them.
-        self._given: tuple[Any, dict[str, Any], tuple[ResourceInstance, ...]] = (None, {}, ())
 
     def ready(self, segment: Segment, lazy: LazyResult[Any]) -> Ready | None:
         """The call of a node, which must then be made; None if the slow lane makes it.
@@ -89,7 +85,7 @@ class LightCalls(Part):
                     if args is lazy.args:
                         args = [*args]
                     args[place] = found
-            last, given, instances = self._given
+            last, given, instances = self._run.resources.last_given  # inlined given_by_name()
             if kwargs is last:
                 for instance in instances:
                     if not instance.is_ready:
@@ -108,7 +104,7 @@ class LightCalls(Part):
                     if kwargs is lazy.kwargs:
                         kwargs = kwargs.copy()
                     kwargs[name] = found
-                self._remember(lazy.kwargs, kwargs)
+                self._run.resources.remember(lazy.kwargs, kwargs)
         if policies is None:
             return args, kwargs, None, takes
         calls = policies.calls
@@ -156,14 +152,6 @@ class LightCalls(Part):
         if type(call[2]) is Flight:
             self._parts.caches.watch(call[2])
         return Work.called(segment, lazy, *marked(lazy, *given), started)
-
-    def _remember(self, kwargs: dict[str, Any], given: dict[str, Any]) -> None:
-        """Remember the keyword arguments of a node, unless there are any of the user's."""
-        opened = self._run.resources.opened
-        found = [opened.get(v) if type(v) is Inject else None for v in kwargs.values()]
-        instances = tuple([instance for instance in found if instance is not None])
-        if len(instances) == len(kwargs):
-            self._given = kwargs, given, instances
 
     def _value(self, mark: Inject | Literal[Any]) -> Any:
         """The value of a literal, or of a resource if that is open."""

@@ -161,7 +161,7 @@ class Pump(Part):
                     else:
                         spare.args, spare.kwargs = node.args, node.kwargs
                     if node._special:
-                        given: Any = run.resources.given(spare.args, spare.kwargs)
+                        given: Any = run.resources.given_to(node, spare.args, spare.kwargs)
                         spare.args, spare.kwargs = given
                 elif self._prepare(spare, item):
                     operation = spare.operation
@@ -225,7 +225,10 @@ class Pump(Part):
         """Whether a node that is not just a call of plain values only takes open resources."""
         if node._special != RESOURCES:
             return False
-        return self.run.resources.unopened(node.args, node.kwargs) is None
+        found = self.run.resources
+        return (
+            found.given_by_name(node) is not None or found.unopened(node.args, node.kwargs) is None
+        )
 
     def _fill(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Fill a container with its values; the dispatch sends no other plain nodes here."""
