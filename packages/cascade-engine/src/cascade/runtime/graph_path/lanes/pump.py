@@ -225,10 +225,8 @@ class Pump(Part):
         """Whether a node that is not just a call of plain values only takes open resources."""
         if node._special != RESOURCES:
             return False
-        found = self.run.resources
-        return (
-            found.given_by_name(node) is not None or found.unopened(node.args, node.kwargs) is None
-        )
+        known = self.run.resources.given_by_name(node)
+        return known is not None or self.run.resources.unopened(node.args, node.kwargs) is None
 
     def _fill(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Fill a container with its values; the dispatch sends no other plain nodes here."""
