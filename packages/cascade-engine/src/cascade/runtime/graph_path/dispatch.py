@@ -249,11 +249,14 @@ class Dispatch:
             return False
         if self._end.any_missing or self._run.constraints.any:
             return False
+        resources = self._run.resources
+        if resources.has_unshared and resources.need_attempt(args, kwargs):
+            return False
         if self.resource_waits.joins(segment, node):
             return True
-        if self._run.resources.need_attempt(args, kwargs):
+        if resources.need_attempt(args, kwargs):
             return False
-        wanted = self._run.resources.unopened(args, kwargs)
+        wanted = resources.unopened(args, kwargs)
         return wanted is not None and self.resource_waits.awaits(wanted, segment, node)
 
     def _push_back(self, items: Iterable[Item]) -> None:

@@ -18,11 +18,12 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.resources.closing import close_all, end_of_call
 from cascade.runtime.resources.engine_scope import EngineResources
+from cascade.runtime.resources.given import GivenArguments
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.runtime.resources.providers import Providers
 from cascade.runtime.resources.threads import BoundThread
@@ -34,12 +35,11 @@ from cascade.spec.resource import Inject, ResourceDefinition
 if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
 
-_NONE_GIVEN: Final = (None, dict[str, Any](), ())
 #: Tasks that close resources of abandoned calls; kept, because an event loop holds tasks weakly.
 _CLOSERS: set[asyncio.Task[None]] = set()
 
 
-class ResourceSession:
+class ResourceSession(GivenArguments):
     """The open resources of one run.
 
     Args:
@@ -56,7 +56,7 @@ class ResourceSession:
         engine: EngineResources,
         teardown_timeout: float,
     ) -> None:
-        self._providers = providers
+        super().__init__(providers)
         self._engine = engine
         self._run = run
         self._teardown_timeout = teardown_timeout
@@ -65,14 +65,8 @@ class ResourceSession:
         #: Abandoned call → the run's resources that it uses.
         self._claims: dict[Future[Any], set[ResourceInstance]] = {}
         self._over = False
-        #: The shared resources that have been opened: by definition, and by the markers that have
-        #: asked for them.
-        self._shared: dict[ResourceDefinition[Any], ResourceInstance] = {}
-        self.opened: dict[Inject, ResourceInstance] = {}
-        #: The keyword arguments of a call, all of which are open resources; these in place of their
-        #: markers; and their instances. The nodes of a task mostly share them, as one object.
-        self.last_given: tuple[object, dict[str, Any], tuple[ResourceInstance, ...]] = _NONE_GIVEN
-        self._seen = 0  # the id of such arguments, which may come once and not again
+        #: Keyword arguments, all of which are resources, of a call that needs an Attempt.
+        self._last_own: object = None
         #: Marker → whether its resource is shared.
         self._is_shared: dict[Inject, bool] = {}
         #: Marker → the shared resources that have to be open before a worker can have its resource,
@@ -108,9 +102,7 @@ class ResourceSession:
             ExceptionGroup: Resources failed to close and the run had succeeded.
         """
         self._over = True
-        self._shared.clear()
-        self.opened.clear()
-        self.last_given = _NONE_GIVEN
+        self.forget()
         if not self._open and self._bound is None:
             return  # nothing was opened, as in most runs
         claimed = set().union(*self._claims.values())
@@ -126,9 +118,14 @@ class ResourceSession:
 
     def need_attempt(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether resources among the arguments of a call need an Attempt, in the event loop."""
-        return any(
-            type(value) is Inject and not self._shares(value) for value in (*args, *kwargs.values())
-        )
+        if kwargs is self._last_own:
+            return True
+        for value in (*args, *kwargs.values()):
+            if type(value) is Inject and not self._shares(value):
+                if {*map(type, kwargs.values())} == {Inject} and Inject not in map(type, args):
+                    self._last_own = kwargs
+                return True
+        return False
 
     def _shares(self, wanted: Inject) -> bool:
         known = self._is_shared.get(wanted)
@@ -159,10 +156,10 @@ class ResourceSession:
 
     def needs_event_loop(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether a plain call is given resources that no worker can open; see ``held``."""
-        return any(
-            type(value) is Inject and self.below(value) is None
-            for value in (*args, *kwargs.values())
-        )
+        for value in (*args, *kwargs.values()):
+            if type(value) is Inject and self.below(value) is None:
+                return True
+        return False
 
     def all_below(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Iterator[Inject]:
         """The shared resources that workers need for a call; see ``below``."""
@@ -199,69 +196,6 @@ class ResourceSession:
     def teardown_timeout(self, definition: ResourceDefinition[Any]) -> float:
         """Seconds that closing a resource may take."""
         return definition.teardown_timeout or self._teardown_timeout
-
-    def ready(self, wanted: Inject) -> ResourceInstance | None:
-        """The instance of a shared resource that is open; None if it is not."""
-        found = self.opened.get(wanted)
-        if found is None:
-            found = self._shared.get(self._providers.definition(wanted))
-            if found is None:
-                return None
-            self.opened[wanted] = found
-        return found if found.is_ready else None
-
-    def unopened(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Inject | None:
-        """The first marker among the arguments of a call without a ``ready`` resource."""
-        for value in (*args, *kwargs.values()):
-            if type(value) is Inject and self.ready(value) is None:
-                return value
-        return None
-
-    def given_by_name(self, node: LazyResult[Any]) -> dict[str, Any] | None:
-        """The keyword arguments of a node, if these are remembered, and all that it is given."""
-        last, given, instances = self.last_given
-        if node.kwargs is not last or Inject in map(type, node.args):
-            return None
-        for instance in instances:
-            if not instance.is_ready:
-                return None
-        return given
-
-    def given_to(
-        self, node: LazyResult[Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Sequence[Any], dict[str, Any]]:
-        """The arguments of a node's call with its resources, none of which is ``unopened``."""
-        named = self.given_by_name(node)
-        if named is None:
-            args, named = self.given(args, kwargs)
-            self.remember(node.kwargs, named)
-        return args, named
-
-    def remember(self, kwargs: dict[str, Any], given: dict[str, Any]) -> None:
-        """Remember keyword arguments that come again, unless there are any of the user's."""
-        if id(kwargs) != self._seen:
-            self._seen = id(kwargs)
-            return
-        found = [self.opened.get(v) if type(v) is Inject else None for v in kwargs.values()]
-        instances = tuple([instance for instance in found if instance is not None])
-        if kwargs and len(instances) == len(kwargs):
-            self.last_given = kwargs, given, instances
-
-    def filled(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
-        """The arguments of a call with its resources; None unless all are shared and open."""
-        if not wants_resources(args, kwargs):
-            return args, kwargs
-        return None if self.unopened(args, kwargs) is not None else self.given(args, kwargs)
-
-    def given(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """The same where none is ``unopened``."""
-        opened = self.opened
-        named = {n: opened[v].resource if type(v) is Inject else v for n, v in kwargs.items()}
-        return [opened[v].resource if type(v) is Inject else v for v in args], named
 
     def definition(self, wanted: Inject) -> ResourceDefinition[Any]:
         """The resource of ``wanted`` in this run; see ``Providers.definition``."""
