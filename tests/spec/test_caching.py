@@ -439,6 +439,36 @@ def test_the_order_in_which_a_run_names_the_arguments_does_not_matter():
     assert policy.key(everything, {"c": 3, "a": 1, "b": 2}) == key_of_call(everything, 1)
 
 
+@pytest.mark.parametrize("value", [1, 1.0, True, None, "text", b"bytes", 2 + 1j, ..., (1, 2), [3]])
+def test_keys_of_plain_arguments_are_written_as_all_others(value):
+    @task
+    def two(b, a=0):
+        return a, b
+
+    policy = ByArguments(DictCache())
+    with_list = {"b": [value], "a": value}
+    policy.key(two, with_list)  # from now on the task's code is known
+    arguments = {"a": value, "b": 7}
+    assert policy.key(two, arguments) == policy._written(two, arguments)
+    assert policy.key(two, arguments) != policy.key(two, {**arguments, "b": 8})
+    assert policy.key(two, {"a": value}) == policy._written(two, {"a": value})
+
+
+def test_a_key_of_plain_arguments_holds_the_present_code():
+    def plus(n):
+        return n + 1
+
+    def minus(n):
+        return n - 1
+
+    policy, changed = ByArguments(DictCache()), task(plus)
+    before = [policy.key(changed, {"n": 1}) for _ in range(2)]
+    plus.__code__ = minus.__code__
+    after = [policy.key(changed, {"n": 1}) for _ in range(2)]
+    assert len({*before}) == len({*after}) == 1
+    assert before[0] != after[0]
+
+
 def test_the_order_of_keywords_counts_where_the_function_sees_it():
     assert key_of_call(everything, 1, b=1, c=2) == key_of_call(everything, 1, c=2, b=1)
     assert key_of_call(everything, 1, x=1, y=2) != key_of_call(everything, 1, y=2, x=1)

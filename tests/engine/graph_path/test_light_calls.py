@@ -290,6 +290,44 @@ async def test_an_error_of_a_cache_is_the_nodes_and_is_not_retried(run):
     assert "in task 'double'" in got.value.__notes__[0]
 
 
+@pytest.mark.parametrize("ends", ["value", "lazy value", "tail call", "second attempt", "error"])
+async def test_an_equal_call_beside_the_first_waits_for_its_end(two_workers, ends):
+    begun, asked, calls = threading.Event(), threading.Event(), []
+
+    class Noting(cs.ByArguments):
+        def key(self, task, arguments):
+            if begun.is_set():
+                asked.set()
+            return super().key(task, arguments)
+
+    @cs.task
+    def first(n):
+        calls.append(n)
+        begun.set()
+        assert asked.wait(10)
+        if ends == "error" or (ends == "second attempt" and len(calls) == 1):
+            raise ValueError(n)
+        if ends == "tail call" and n < 3:
+            return first.tail(n + 1)
+        return double(2) if ends == "lazy value" else 4
+
+    @cs.task
+    def after_the_first():
+        assert begun.wait(10)
+        return 1
+
+    cache = Noting(cs.LRUCache())
+    attempts = 2 if ends == "second attempt" else 1
+    node = first(1).with_cache(cache).with_retry(attempts)
+    target = [node, first(after_the_first()).with_cache(cache)]
+    if ends == "error":
+        with pytest.raises(ValueError, match="1"):
+            await two_workers.run(target)
+    else:
+        assert await two_workers.run(target) == [4, 4]
+        assert calls.count(1) == attempts
+
+
 async def test_resources_count_in_the_key_of_a_cache_by_their_names_only(run):
     keys = []
 

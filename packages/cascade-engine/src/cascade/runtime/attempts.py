@@ -171,7 +171,7 @@ class NodeProcessor:
         if self._jobs is not None and call.operation.is_async:
             jobs = self._jobs()
             if jobs.holds(call.args, call.kwargs):
-                return await self._with_held(call, jobs)
+                return await self.call_held(call, jobs, is_all=False)
         async with self._run.resources.attempt() as attempt:
             kept: KeptCall | None = None
             if self._run.journal is not None and call.work is not None:
@@ -187,8 +187,14 @@ class NodeProcessor:
             within = kept if attempt.transacts else None
             return await self._make(call, args, kwargs, attempt, keep_until, within)
 
-    async def _with_held(self, call: NodeCall, jobs: Jobs) -> Any:
-        """Await a coroutine with resources that workers open and close."""
+    async def call_held(self, call: NodeCall, jobs: Jobs, is_all: bool = True) -> Any:
+        """The same for a coroutine with resources that workers open and close.
+
+        Without ``is_all`` the caller has a permit, and asks for it again after ``_NOT_BEGUN``. One
+        coroutine does all of it, because each wait passes through every further one.
+        """
+        if is_all:
+            call.goes_on()
         held = jobs.new()
         try:
             args, kwargs = await jobs.open(held, call.work, call.args, call.kwargs)
@@ -196,12 +202,12 @@ class NodeProcessor:
             if needs_another(run.constraints, call.operation, call.permit):
                 value = _NOT_BEGUN
             else:
-                value = await self._await(call, args, kwargs)
+                value = await self._awaited(call, args, kwargs)
         except BaseException as error:
             await jobs.close(held, call.work, error)
             raise
         await jobs.close(held, call.work, None)
-        return value
+        return await self.call(call) if is_all and value is _NOT_BEGUN else value
 
     async def _make(
         self,
@@ -220,7 +226,7 @@ class NodeProcessor:
             bound=on is not None and on.bound,
         )
         if place is Place.LOOP:
-            return await self._await(call, args, kwargs)
+            return await self._awaited(call, args, kwargs)
         if place is Place.INLINE and within is None:
             return await self._inline(call.operation, self._func(call), args, kwargs)
         executor: Executor = run.threads
@@ -283,15 +289,27 @@ class NodeProcessor:
             await cancels.settle(None, self._is_cancelled)
         return value
 
-    async def _await(self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Await a task's coroutine, within its timeout."""
+    def _awaited(
+        self, call: NodeCall, args: Iterable[Any], kwargs: Mapping[str, Any]
+    ) -> Awaitable[Any]:
+        """An awaitable for a task's coroutine, within its timeout."""
         operation, source, permit = call.operation, call.source, call.permit
-        timeout = call.policies.timeout
         func = self._func(call)
-        if timeout is None:
-            return await self.await_once(operation, source, args, kwargs, permit, func=func)
+        if call.policies.timeout is not None:
+            return self._in_time(call, func, args, kwargs)
+        return self.await_once(operation, source, args, kwargs, permit, func=func)
+
+    async def _in_time(
+        self,
+        call: NodeCall,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        operation, timeout = call.operation, call.policies.timeout
+        assert timeout is not None
         scope = asyncio.timeout(timeout)
-        work = self.await_once(operation, source, args, kwargs, permit, scope, func)
+        work = self.await_once(operation, call.source, args, kwargs, call.permit, scope, func)
         try:
             return await in_time(scope, work)
         except TimeoutError as error:

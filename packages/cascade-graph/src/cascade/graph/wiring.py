@@ -11,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from cascade.graph.build import build_graph, inputs_of
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.operation import Operation
+
+if TYPE_CHECKING:
+    from cascade.spec.caching import CachePolicy
 
 
 class Several(list[LazyResult[Any]]):
@@ -29,6 +32,7 @@ Users: TypeAlias = LazyResult[Any] | Several
 
 _NUMBER = attrgetter("number")
 _NONE_DONE: Final[Mapping[LazyResult[Any], Any]] = MappingProxyType({})
+_NO_CACHES: Final[Mapping[int, CachePolicy]] = MappingProxyType({})
 
 
 class Wiring:
@@ -46,12 +50,12 @@ class Wiring:
         tasks: The tasks that are called.
         ranked: Whether any node has a priority.
         done: Nodes that have their values before the run begins, and need no inputs.
-        cached: Whether any node has a cache.
+        caches: The caches of nodes, by identity.
         hiding: Maps, routers, fallbacks: they continue as lazy values that are not their inputs.
     """
 
     __slots__ = (
-        "cached",
+        "caches",
         "done",
         "hiding",
         "kept",
@@ -76,7 +80,7 @@ class Wiring:
         self.tasks: set[Operation] = set()
         self.hiding: list[LazyResult[Any]] = []
         self.ranked = False
-        self.cached = False
+        self.caches: Mapping[int, CachePolicy] = _NO_CACHES
         self.done: Mapping[LazyResult[Any], Any] = _NONE_DONE
 
     def nodes(self) -> list[LazyResult[Any]]:
@@ -103,6 +107,8 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
     stack = [target]
     ordered = True
     last = None  # the next nodes mostly call the same task
+    calls = None  # and have the same policies
+    caches: dict[int, CachePolicy] = {}
     while stack:
         lazy = stack.pop()
         sources, task = lazy._dependencies, lazy.task
@@ -117,10 +123,12 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
                 wiring.special.append(lazy)
             policies = lazy._policies
             if policies is not None:
-                if policies.calls.cache is not None:
-                    wiring.cached = True
-                if policies.calls.priority:
-                    wiring.ranked = True
+                if policies.calls is not calls:
+                    calls = policies.calls
+                    if calls.cache is not None:
+                        caches[id(calls.cache)] = calls.cache
+                    if calls.priority:
+                        wiring.ranked = True
                 if policies.keeps:
                     wiring.kept.append(lazy)
                 if policies.conditions or policies.predecessors or policies.amounts:
@@ -144,6 +152,8 @@ def wire(target: LazyResult[Any], known: Callable[[LazyResult[Any]], bool] | Non
                 found.append(lazy)
             else:
                 users[source] = Several((found, lazy))
+    if caches:
+        wiring.caches = caches
     if not ordered or not (ready or wiring.outside):
         build_graph(target, known=known)  # raises the error if there is a cycle
     ready.sort(key=_NUMBER)

@@ -90,6 +90,8 @@ class EnginesCache:
 ENGINES_CACHE: Final = EnginesCache()
 #: No policies at all.
 PLAIN_CALLS = CallPolicies()
+#: Those of all nodes without lazy amounts; one shared object that never changes.
+_NO_AMOUNTS: Final[Mapping[str, Any]] = {}
 
 
 class Policies(Generic[Node]):
@@ -110,7 +112,7 @@ class Policies(Generic[Node]):
         self.conditions: tuple[Node, ...] = ()
         self.predecessors: tuple[Node, ...] = ()
         self.calls = PLAIN_CALLS
-        self.amounts: Mapping[str, Node] = {}
+        self.amounts: Mapping[str, Node] = _NO_AMOUNTS
         self.keeps = False
         self.name: str | None = None
 

@@ -386,8 +386,11 @@ class PolicyMethods(LazyValue):
                 f"{described(self)} calls no task, so {method}() has no meaning for it; apply it "
                 "to the lazy values that it is made of"
             )
-        called = getattr(self, "factory", self.task)  # of a map, the task of its items
-        if method in getattr(called, "refuses", ()):
+        called: Any = self.task
+        if self._makes_calls:
+            called = getattr(self, "factory", called)  # of a map, the task of its items
+        refused = getattr(called, "refuses", None)
+        if refused and method in refused:
             raise LazyUseError(
                 f"{described(self)} only waits, so {method}() has no meaning for it; wait_for() "
                 "has a timeout of its own, and a wait takes no capacity and is always kept"

@@ -101,6 +101,9 @@ class Task(Operation, Versioned, Generic[P, R]):
         self._shapes: dict[Any, dict[str, Any]] = {}
         #: The shapes that are just a number of positional arguments and need no injection.
         self._counts: set[int] = set()
+        #: Those that need resources, and nothing else → the keyword arguments of such calls, which
+        #: never change.
+        self._given: dict[int, dict[str, Any]] = {}
         #: Forms of tail calls that fit: the number of positional arguments, and names.
         self._tails: set[Any] = set()
         #: Statements of its code that may drop a tail call; their names have no value yet.
@@ -132,6 +135,8 @@ class Task(Operation, Versioned, Generic[P, R]):
         """
         frame = sys._getframe(1)
         if kwargs or len(args) not in self._counts:
+            if not kwargs and len(args) in self._given:
+                return self._make_given(args, frame.f_code, frame.f_lasti)
             return self.make(args, kwargs, frame.f_code, frame.f_lasti)
         # The commonest call, inlined: make(), settle() and LazyResult() would take twice as long,
         # because of the calls between them.
@@ -157,6 +162,29 @@ class Task(Operation, Versioned, Generic[P, R]):
         lazy._policies = None
         lazy._code = frame.f_code
         lazy._lasti = frame.f_lasti
+        lazy.number = next_number()
+        return lazy
+
+    def _make_given(self, args: tuple[Any, ...], code: CodeType, lasti: int) -> LazyResult[R]:
+        """The same for a call that is given resources; as in ``__call__``."""
+        lazies = 0
+        for value in args:
+            kind = type(value)
+            if kind is LazyResult:
+                lazies += 1
+            elif kind not in ATOMS:
+                return self.make(args, NO_KWARGS, code, lasti)
+        lazy: LazyResult[R] = _new(LazyResult)
+        lazy.task = self
+        lazy.args = args
+        lazy.kwargs = self._given[len(args)]
+        # Never ``args`` itself, which means that there are no other arguments.
+        lazy._dependencies = tuple([v for v in args if type(v) is LazyResult]) if lazies else ()
+        lazy._special = RESOURCES
+        lazy._plain = False
+        lazy._policies = None
+        lazy._code = code
+        lazy._lasti = lasti
         lazy.number = next_number()
         return lazy
 
@@ -391,6 +419,9 @@ class Task(Operation, Versioned, Generic[P, R]):
         injected = {n: d for n, d in self.supplied.items() if n not in named}
         if len(self._shapes) < _SHAPES_KEPT:
             self._shapes[(len(args), *kwargs) if kwargs else len(args)] = injected
-            if not kwargs and not injected and self.policies is PLAIN_CALLS:
-                self._counts.add(len(args))
+            if not kwargs and self.policies is PLAIN_CALLS:
+                if not injected:
+                    self._counts.add(len(args))
+                elif self._supplies_resources:
+                    self._given[len(args)] = injected
         return injected

@@ -247,14 +247,17 @@ class Dispatch:
         args, kwargs = node.args, node.kwargs
         if not node.task.is_async or node._policies is not None or self._parts.reports.wanted:
             return False
-        if (
-            self._end.any_missing
-            or self._run.constraints.any
-            or self._run.resources.need_attempt(args, kwargs)
-        ):
+        if self._end.any_missing or self._run.constraints.any:
             return False
-        wanted = self._run.resources.unopened(args, kwargs)
-        return wanted is not None and self.resource_waits.opened(wanted, (segment, node), 0) is None
+        resources = self._run.resources
+        if resources.has_unshared and resources.need_attempt(args, kwargs):
+            return False
+        if self.resource_waits.joins(segment, node):
+            return True
+        if resources.need_attempt(args, kwargs):
+            return False
+        wanted = resources.unopened(args, kwargs)
+        return wanted is not None and self.resource_waits.awaits(wanted, segment, node)
 
     def _push_back(self, items: Iterable[Item]) -> None:
         """Put items that waited for a resource back to their places. In the loop's thread."""

@@ -13,6 +13,7 @@ from cascade.graph.wiring import Several, Wiring, users_of
 from cascade.runtime.diagnostics.error_notes import PathToTarget
 from cascade.runtime.semantics.outcomes import RELEASED, Failed
 from cascade.spec.blueprint import Blueprint, Literal
+from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.mapping import stand_in, takes_over
@@ -301,7 +302,8 @@ class Work:
         if items is not None:
             get = partial(_item_or_value, items, get)
         self.args = [_resolved(v, get) for v in self.node.args]
-        self.kwargs = {n: _resolved(v, get) for n, v in self.node.kwargs.items()}
+        if {*map(type, self.kwargs.values())} != {Inject}:  # otherwise other nodes share them
+            self.kwargs = {n: _resolved(v, get) for n, v in self.node.kwargs.items()}
 
     @classmethod
     def called(
@@ -357,7 +359,7 @@ class Work:
 
 def node_of(item: Any) -> LazyResult[Any] | None:
     """The node of a worker's item; None if the thread has taken none yet."""
-    node = item[1] if isinstance(item, tuple) else item
+    node = item[1] if type(item) is tuple else item
     return node.source if isinstance(node, Work) else node
 
 

@@ -49,7 +49,7 @@ from cascade.runtime.graph_path.node_rules.continuations import Continuations
 from cascade.runtime.graph_path.node_rules.failures import Failures
 from cascade.runtime.graph_path.node_rules.map_over_map import MapOverMap
 from cascade.runtime.graph_path.node_rules.missing_inputs import MissingInputs
-from cascade.runtime.graph_path.node_rules.pruning import Pruning
+from cascade.runtime.graph_path.node_rules.pruning import Pruning, plans_of
 from cascade.runtime.graph_path.node_rules.waits import Waits
 from cascade.runtime.graph_path.node_table import Nodes
 from cascade.runtime.graph_path.queues.stages import Stages
@@ -63,6 +63,7 @@ from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import value_or_raise
 from cascade.runtime.straightline.stops import Begun, Stop
+from cascade.spec.caching import CachePolicy
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.protocols import Solver
 
@@ -235,13 +236,17 @@ class GraphRun:
         """The graph of ``target``, without what caches know before it runs."""
         policies, wire = target._policies, self._nodes.wire
         pruned = None
-        if policies is not None and policies.calls.cache is not None:
+        if policies is not None and self._has_plans(policies.calls.cache):
             pruned = self._parts.pruning.pruned(target)
             return wire(target) if pruned is None else pruned
         wiring = wire(target)
-        if wiring.cached:
+        if wiring.caches and any(map(self._has_plans, wiring.caches.values())):
             pruned = self._parts.pruning.pruned(target)
         return wiring if pruned is None else pruned
+
+    def _has_plans(self, cache: CachePolicy | None) -> bool:
+        """Whether a cache may know values of nodes before the run."""
+        return cache is not None and plans_of(self._run, cache) is not None
 
     def _close(self) -> None:
         """Forget all nodes, and drop references, so that no cycle needs the collector."""

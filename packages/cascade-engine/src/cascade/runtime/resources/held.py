@@ -208,5 +208,7 @@ class Held:
         """Note that a resource was closed, or was given up."""
         if failure is not None:
             self._failures.append(failure)
-        with suppress(RuntimeError):  # the loop is closed: its call was abandoned
+        try:
             self._run.publish(ResourceReleased, definition.name, failure)
+        except RuntimeError:
+            return  # the loop is closed: its call was abandoned

@@ -190,6 +190,7 @@ def injections(
     Includes those of the items of a map, although only the map exists yet. Leaves out the markers
     that are ``sound``, except for tasks with ``mode="process"``, which have rules of their own.
     """
+    last: Any = None  # the next nodes mostly call the same task, and share its keyword arguments
     for lazy in lazies:
         if not lazy._special & RESOURCES:
             continue
@@ -198,6 +199,9 @@ def injections(
             for value in lazy.args:
                 if type(value) is Inject and not known.get(value):
                     yield value, lazy.task, lazy
+            if lazy.kwargs is last:
+                continue
+            last = lazy.kwargs
             for value in lazy.kwargs.values():
                 if type(value) is Inject and not known.get(value):
                     yield value, lazy.task, lazy

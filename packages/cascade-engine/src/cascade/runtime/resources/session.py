@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.resources.closing import close_all, end_of_call
 from cascade.runtime.resources.engine_scope import EngineResources
+from cascade.runtime.resources.given import GivenArguments
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.runtime.resources.providers import Providers
 from cascade.runtime.resources.threads import BoundThread
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _CLOSERS: set[asyncio.Task[None]] = set()
 
 
-class ResourceSession:
+class ResourceSession(GivenArguments):
     """The open resources of one run.
 
     Args:
@@ -55,7 +56,7 @@ class ResourceSession:
         engine: EngineResources,
         teardown_timeout: float,
     ) -> None:
-        self._providers = providers
+        super().__init__(providers)
         self._engine = engine
         self._run = run
         self._teardown_timeout = teardown_timeout
@@ -64,10 +65,8 @@ class ResourceSession:
         #: Abandoned call → the run's resources that it uses.
         self._claims: dict[Future[Any], set[ResourceInstance]] = {}
         self._over = False
-        #: The shared resources that have been opened: by definition, and by the markers that have
-        #: asked for them.
-        self._shared: dict[ResourceDefinition[Any], ResourceInstance] = {}
-        self.opened: dict[Inject, ResourceInstance] = {}
+        #: Keyword arguments, all of which are resources, of a call that needs an Attempt.
+        self._last_own: object = None
         #: Marker → whether its resource is shared.
         self._is_shared: dict[Inject, bool] = {}
         #: Marker → the shared resources that have to be open before a worker can have its resource,
@@ -103,8 +102,7 @@ class ResourceSession:
             ExceptionGroup: Resources failed to close and the run had succeeded.
         """
         self._over = True
-        self._shared.clear()
-        self.opened.clear()
+        self.forget()
         if not self._open and self._bound is None:
             return  # nothing was opened, as in most runs
         claimed = set().union(*self._claims.values())
@@ -120,9 +118,14 @@ class ResourceSession:
 
     def need_attempt(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether resources among the arguments of a call need an Attempt, in the event loop."""
-        return any(
-            type(value) is Inject and not self._shares(value) for value in (*args, *kwargs.values())
-        )
+        if kwargs is self._last_own:
+            return True
+        for value in (*args, *kwargs.values()):
+            if type(value) is Inject and not self._shares(value):
+                if {*map(type, kwargs.values())} == {Inject} and Inject not in map(type, args):
+                    self._last_own = kwargs
+                return True
+        return False
 
     def _shares(self, wanted: Inject) -> bool:
         known = self._is_shared.get(wanted)
@@ -153,10 +156,10 @@ class ResourceSession:
 
     def needs_event_loop(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether a plain call is given resources that no worker can open; see ``held``."""
-        return any(
-            type(value) is Inject and self.below(value) is None
-            for value in (*args, *kwargs.values())
-        )
+        for value in (*args, *kwargs.values()):
+            if type(value) is Inject and self.below(value) is None:
+                return True
+        return False
 
     def all_below(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Iterator[Inject]:
         """The shared resources that workers need for a call; see ``below``."""
@@ -193,41 +196,6 @@ class ResourceSession:
     def teardown_timeout(self, definition: ResourceDefinition[Any]) -> float:
         """Seconds that closing a resource may take."""
         return definition.teardown_timeout or self._teardown_timeout
-
-    def ready(self, wanted: Inject) -> ResourceInstance | None:
-        """The instance of a shared resource that is open; None if it is not."""
-        found = self.opened.get(wanted)
-        if found is None:
-            found = self._shared.get(self._providers.definition(wanted))
-            if found is None:
-                return None
-            self.opened[wanted] = found
-        return found if found.is_ready else None
-
-    def unopened(self, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Inject | None:
-        """The first marker among the arguments of a call without a ``ready`` resource."""
-        for value in (*args, *kwargs.values()):
-            if type(value) is Inject and self.ready(value) is None:
-                return value
-        return None
-
-    def filled(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Sequence[Any], Mapping[str, Any]] | None:
-        """The arguments of a call with its resources; None unless all are shared and open."""
-        if not wants_resources(args, kwargs):
-            return args, kwargs
-        return None if self.unopened(args, kwargs) is not None else self.given(args, kwargs)
-
-    def given(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """The same where none is ``unopened``."""
-        opened = self.opened
-        return (
-            [opened[v].resource if type(v) is Inject else v for v in args],
-            {n: opened[v].resource if type(v) is Inject else v for n, v in kwargs.items()},
-        )
 
     def definition(self, wanted: Inject) -> ResourceDefinition[Any]:
         """The resource of ``wanted`` in this run; see ``Providers.definition``."""

@@ -11,6 +11,7 @@ from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.semantics.outcomes import Failed, Missing, fallback_for
 from cascade.spec.blueprint import Literal
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.lazy_value import RESOURCES
 from cascade.spec.repeatable import check_values
 
 
@@ -41,7 +42,7 @@ class BeforeCall(Part):
                 segment.let_go_inputs(node)
                 return self._without(segment, node, missing)
         work = Work(segment, node)
-        if node._dependencies or node._special:
+        if node._dependencies or node._special & ~RESOURCES:
             work.take_inputs()
         amounts = work.amounts() if node._amounts else {}
         segment.let_go_inputs(node)

@@ -7,7 +7,7 @@ resources of their own and no limits.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from cascade.runtime.attempts import NodeCall, NodeProcessor
 from cascade.runtime.execution.cancels import cancelled_inside
 from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.execution.placement import wants_resources
+from cascade.runtime.graph_path.lanes.held_jobs import HeldJobs
 from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Item, Work
 from cascade.runtime.limits.admission import needs_permit
@@ -35,10 +36,11 @@ class EventLoopLane(Part):
         self._commits = None if parts.run.journal is None else parts.commits
         #: Asyncio task → its work, for ``cs.current``.
         self.working: dict[asyncio.Task[Any], Work] = {}
+        self._jobs: Callable[[], HeldJobs] = lambda: parts.held_jobs
         self._processor = NodeProcessor(
             self._run,
             self._end.is_cancelled,
-            jobs=lambda: parts.held_jobs,
+            jobs=self._jobs,
             wrap=None if self._run.middleware is None else parts.wrapping.func,
         )
 
@@ -49,11 +51,10 @@ class EventLoopLane(Part):
         """
         work: Work | None = None
         budget: YieldBudget | None = None
+        task: Any = asyncio.current_task()
         end, next_work = self._end, self._after_call.next_work
         try:
             work = self._begin(item)
-            task = asyncio.current_task()
-            assert task is not None
             if work is not None:
                 self.working[task] = work
             while work is not None and not end.stopping:
@@ -87,8 +88,6 @@ class EventLoopLane(Part):
             if self.failed(error, work, item, in_place):
                 raise
         finally:
-            task = asyncio.current_task()
-            assert task is not None
             self.working.pop(task, None)
             self._dispatch.left(task)
 
@@ -120,10 +119,12 @@ class EventLoopLane(Part):
     def _call(self, work: Work) -> Awaitable[Any]:
         """An awaitable for the call of ``work``."""
         operation, args, kwargs = work.operation, work.args, work.kwargs
+        is_held = False
         if self._is_bare(work):
             given: Any = args, kwargs
             if wants_resources(args, kwargs):
-                given = self._run.resources.filled(args, kwargs)
+                is_held = self._run.resources.has_unshared and self._jobs().holds(args, kwargs)
+                given = None if is_held else self._run.resources.filled(args, kwargs)
             if given is not None:
                 if self._reports.wanted:
                     self._reports.goes_on(work)
@@ -132,4 +133,6 @@ class EventLoopLane(Part):
         if self._reports.wanted:
             call.waits = partial(self._reports.waits, work)
             call.goes_on = partial(self._reports.goes_on, work)
-        return self._processor.call(call)
+        return (
+            self._processor.call_held(call, self._jobs()) if is_held else self._processor.call(call)
+        )

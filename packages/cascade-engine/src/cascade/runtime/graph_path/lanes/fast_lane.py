@@ -8,7 +8,7 @@ have nothing to do (``light_calls``), and no node of the run was skipped or has 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextvars import Context
 from threading import get_ident
 from types import CoroutineType
@@ -18,12 +18,14 @@ from cascade.graph.wiring import Several
 from cascade.runtime.execution.carried_errors import carried
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.graph_path.lanes.held_jobs import Errand
-from cascade.runtime.graph_path.lanes.light_calls import KEPT, LightCalls, Ready, marked
+from cascade.runtime.graph_path.lanes.light_calls import KEPT, LightCalls, Ready
+from cascade.runtime.graph_path.node_rules.caching import Flight
 from cascade.runtime.graph_path.queues.ranks import GIVE_WAY, SWITCH
 from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
 from cascade.runtime.limits.admission import needs_permit
+from cascade.runtime.limits.permits import Holding
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult, goes_on
@@ -128,10 +130,10 @@ class FastLane(Part):
                     args, kwargs, holding, takes = light_call
                     if takes:
                         args, kwargs = light.take(segment, lazy, args, kwargs)
-                    if holding is None:
-                        value = lazy.task.func(*args, **kwargs)
-                    else:
+                    if type(holding) is Holding:
                         value = light.call(lazy, args, kwargs, holding)
+                    else:
+                        value = lazy.task.func(*args, **kwargs)
                 elif not lazy._dependencies:
                     args, kwargs = lazy.args, lazy.kwargs
                     value = lazy.task.func(*args, **kwargs)
@@ -160,12 +162,15 @@ class FastLane(Part):
                     value = lazy.task.func(*args, **kwargs)
             except BaseException as error:
                 if light_call is not None:
-                    self._attempt_failed(error, segment, lazy, started, args, kwargs)
+                    work = light.begun(segment, lazy, light_call, (args, kwargs), started)
+                    parts.slow_lane.fail_attempt(work, error)
+                    del work
                 elif lazy._index is not None and type(kwargs) is dict:
                     self._failed(error, segment, lazy, started, kwargs)
                 else:
                     self._failed(error, segment, lazy, started)
-                args = kwargs = None  # this frame lives as long as the error does
+                # This frame lives as long as the error does.
+                args = kwargs = light_call = holding = None
                 return False  # failures are few: no need to compare
             kind = type(value)
             if not (
@@ -174,8 +179,9 @@ class FastLane(Part):
                 or not (issubclass(kind, GOES_ON) or (not lazy.task.structural and goes_on(value)))
             ):
                 if light_call is not None:
-                    args, kwargs = marked(lazy, args, kwargs)
-                work = Work.called(segment, lazy, args, kwargs, started)
+                    work = light.begun(segment, lazy, light_call, (args, kwargs), started)
+                else:
+                    work = Work.called(segment, lazy, args, kwargs, started)
                 work.handed, value, args, kwargs = value, None, None, None
                 if self._parts.slow_lane.go_on(work):
                     return True
@@ -193,13 +199,18 @@ class FastLane(Part):
                     or lock.shared
                     or users is None
                     or segment.foreign
-                    or (light_call is not None and watched_places)
+                    or (
+                        light_call is not None and (watched_places or type(light_call[2]) is Flight)
+                    )
                 ):
                     try:
-                        with lock:
-                            settle(segment, lazy, value)
+                        if light_call is not None and type(light_call[2]) is Flight:
+                            parts.caches.settle(light_call[2], value)
+                        else:
+                            with lock:
+                                settle(segment, lazy, value)
                     except BaseException as error:  # raised by a recorder of outcomes
-                        value = args = kwargs = None
+                        value = args = kwargs = light_call = holding = None
                         self._failed(error, segment, lazy, 0.0)
                         return False
                 else:
@@ -238,22 +249,9 @@ class FastLane(Part):
                     finally:
                         lock.inside = 0
             # Otherwise they would live until the next call.
-            value = args = kwargs = light_call = None
+            value = args = kwargs = light_call = holding = None
             if len(context) != variables or (held and differs(context, held)):
                 return False
-
-    def _attempt_failed(
-        self,
-        error: BaseException,
-        segment: Segment,
-        lazy: LazyResult[Any],
-        started: float,
-        args: Sequence[Any],
-        kwargs: dict[str, Any],
-    ) -> None:
-        """The call of a light node has failed; another attempt may follow."""
-        work = Work.called(segment, lazy, *marked(lazy, args, kwargs), started)
-        self._parts.slow_lane.fail_attempt(work, error)
 
     def _failed(
         self,

@@ -19,11 +19,11 @@ from threading import get_ident
 from typing import Any
 
 from cascade.runtime.execution.patient import Patient
-from cascade.runtime.execution.taken_once import TakenOnce
 from cascade.runtime.graph_path.lanes.held_calls import HeldCalls, Place
 from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.resources.held import GivenUp, Held
+from cascade.spec.injection import Inject
 
 
 class Job(Place):
@@ -59,19 +59,30 @@ class Job(Place):
         self.is_done = False
         self.thread = 0
         self._do = do
-        self._start, self._outcome = TakenOnce(), TakenOnce()
+        #: Taking the item of each is atomic, as in a TakenOnce; two of these would take as long as
+        #: all else that is made here.
+        self._start, self._outcome = [None], [None]
 
     def leave(self) -> None:
         self.is_done = True
-        super().leave()
+        if not self.left.done():
+            self.left.set_result(None)
 
     def take(self) -> bool:
         """Begin or withdraw it; True for the first caller only."""
-        return self._start.take()
+        try:
+            self._start.pop()
+        except IndexError:
+            return False
+        return True
 
     def settle(self) -> bool:
         """Decide whether its outcome counts, or it is abandoned; True for the first caller only."""
-        return self._outcome.take()
+        try:
+            self._outcome.pop()
+        except IndexError:
+            return False
+        return True
 
     def do(self) -> None:
         """Do it, in a thread that has taken it.
@@ -122,12 +133,21 @@ class HeldJobs(Part):
         #: Closings that no thread has begun.
         self._closings: dict[Job, None] = {}
         self._is_waking = False
+        #: Keyword arguments that workers can open, and have to, all of them; and what is below
+        #: these. The nodes of a task mostly share them, as one object.
+        self._last: tuple[object, Sequence[Inject]] = (None, ())
         self._end.at_stop(self._stop)
 
     def holds(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether workers can open all that a call is given, and have to."""
+        if kwargs is self._last[0] and Inject not in map(type, args):
+            return True
         resources = self._run.resources
-        return resources.need_attempt(args, kwargs) and not resources.needs_event_loop(args, kwargs)
+        if not resources.need_attempt(args, kwargs) or resources.needs_event_loop(args, kwargs):
+            return False
+        if set(map(type, kwargs.values())) == {Inject} and Inject not in map(type, args):
+            self._last = kwargs, [*resources.all_below((), kwargs)]
+        return True
 
     def new(self) -> Held:
         """The resources of an attempt, none of which is open."""
@@ -143,7 +163,10 @@ class HeldJobs(Part):
             CancelledError: This was cancelled.
         """
         resources = self._run.resources
-        for value in resources.all_below(args, kwargs):
+        last, below = self._last
+        if kwargs is not last or Inject in map(type, args):
+            below = [*resources.all_below(args, kwargs)]
+        for value in below:
             if resources.ready(value) is None:
                 await resources.open(value)
         left: asyncio.Future[None] = self._run.loop.create_future()
@@ -248,12 +271,13 @@ class HeldJobs(Part):
             handling.add(job.thread)
         try:
             job.do()
-            if not job.settle():
+            if job.is_call and not job.settle():
                 return True
-            with suppress(RuntimeError):  # the loop is closed
-                self._run.event_loop_calls.add(job.leave)
+            self._run.event_loop_calls.add(job.leave)
         except GivenUp:
             return True
+        except RuntimeError:  # the loop is closed
+            pass
         finally:
             handling.discard(job.thread)
         return False

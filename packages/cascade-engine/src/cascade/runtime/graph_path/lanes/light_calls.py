@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
+from cascade.runtime.graph_path.node_rules.caching import FOUND, Flight
 from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Segment, Work
 from cascade.runtime.limits.admission import needs_permit
@@ -25,11 +26,10 @@ from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import LITERALS, RESOURCES
 from cascade.spec.policies import ENGINES_CACHE, PLAIN_CALLS
 from cascade.spec.repeatable import is_spent
-from cascade.spec.task import Task
 
-#: A call that is ready: its arguments, with resources in place of their markers; its capacities;
-#: whether ``take`` must be called before it.
-Ready: TypeAlias = tuple[Sequence[Any], dict[str, Any], Holding | None, bool]
+#: A call that is ready: its arguments, with resources in place of their markers; its capacities, or
+#: its place among cached calls; whether ``take`` must be called before it.
+Ready: TypeAlias = tuple[Sequence[Any], dict[str, Any], Holding | Flight | None, bool]
 #: Of a node that goes on later, or has a value already.
 KEPT: Final[Ready] = ((), {}, None, False)
 
@@ -75,7 +75,6 @@ class LightCalls(Part):
         args: Any = lazy.args
         kwargs, takes = lazy.kwargs, bool(lazy._dependencies)
         if lazy._special & _MARKED:
-            opened = self._run.resources.opened
             for place, value in enumerate(args):
                 if type(value) in _MARKS:
                     found = self._value(value)
@@ -86,13 +85,18 @@ class LightCalls(Part):
                     if args is lazy.args:
                         args = [*args]
                     args[place] = found
-            for name, value in kwargs.items():
-                if type(value) in _MARKS:
-                    instance = opened.get(value) if type(value) is Inject else None
-                    if instance is not None and instance.is_ready:  # as nearly always
-                        found = instance.resource
-                    else:
-                        found = self._value(value)
+            last, given, instances = self._run.resources.last_given  # inlined given_by_name()
+            if kwargs is last:
+                for instance in instances:
+                    if not instance.is_ready:
+                        break
+                else:
+                    kwargs = given
+            if kwargs and kwargs is lazy.kwargs:
+                for name, value in lazy.kwargs.items():
+                    if type(value) not in _MARKS:
+                        continue
+                    found = self._value(value)
                     if found is _NOT_OPEN:
                         return self._unopened(segment, lazy, value)
                     if issubclass(type(found), LazyResult):
@@ -100,6 +104,7 @@ class LightCalls(Part):
                     if kwargs is lazy.kwargs:
                         kwargs = kwargs.copy()
                     kwargs[name] = found
+                self._run.resources.remember(lazy.kwargs, kwargs)
         if policies is None:
             return args, kwargs, None, takes
         calls = policies.calls
@@ -110,9 +115,7 @@ class LightCalls(Part):
                 return None
             if takes:
                 args, kwargs = self.take(segment, lazy, args, kwargs)
-            if self._finds(segment, lazy, cache, *marked(lazy, args, kwargs)):
-                return KEPT
-            return args, kwargs, None, False
+            return self._cached(segment, lazy, cache, args, kwargs)
         holding = None
         if calls.capacities:
             holding = self._run.gate.take(operation.name, calls)
@@ -120,26 +123,35 @@ class LightCalls(Part):
                 return None
         return args, kwargs, holding, takes
 
-    def _finds(
+    def _cached(
         self,
         segment: Segment,
         lazy: LazyResult[Any],
         cache: CachePolicy,
         args: Sequence[Any],
         kwargs: dict[str, Any],
-    ) -> bool:
-        """Whether the value of a node comes from elsewhere, or the cache has failed."""
-        assert isinstance(lazy.task, Task)
-
-        def later() -> Work:
-            return Work.called(segment, lazy, args, kwargs)
-
+    ) -> Ready:
+        """The same for a node with a cache, which has taken its inputs."""
+        given = marked(lazy, args, kwargs) if lazy._special & RESOURCES else (args, kwargs)
         try:
-            arguments = lazy.task.parameters.named(args, kwargs)
-            return self._parts.caches.finds_call(segment, lazy, cache, arguments, None, later)
+            found: Any = self._parts.caches.begin(segment, lazy, cache, *given)
         except BaseException as error:
-            self._parts.failures.fail(error, later())
-            return True
+            self._parts.failures.fail(error, Work.called(segment, lazy, *given))
+            return KEPT
+        return KEPT if found is FOUND else (args, kwargs, found, False)
+
+    def begun(
+        self,
+        segment: Segment,
+        lazy: LazyResult[Any],
+        call: Ready,
+        given: tuple[Sequence[Any], dict[str, Any]],
+        started: float,
+    ) -> Work:
+        """The work of a node whose first call, with the arguments ``given``, was not the last."""
+        if type(call[2]) is Flight:
+            self._parts.caches.watch(call[2])
+        return Work.called(segment, lazy, *marked(lazy, *given), started)
 
     def _value(self, mark: Inject | Literal[Any]) -> Any:
         """The value of a literal, or of a resource if that is open."""

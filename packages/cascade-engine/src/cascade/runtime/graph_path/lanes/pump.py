@@ -114,8 +114,9 @@ class Pump(Part):
 
     def _begin_calls(self) -> None:
         """Make the first steps of calls; one function, as most take less than a Python call."""
-        run, end, dispatch = self.run, self.end, self._dispatch
+        run, end, dispatch, given = self.run, self.end, self._dispatch, self.run.resources
         pool = dispatch.workers
+        node: Any
         loop, monitor, constraints = run.loop, self._monitor, run.constraints
         marks, clock, is_reported = monitor.marks, monitor.clock, self._reports.wanted
         held, variables = run.held, len(run.context)
@@ -140,19 +141,23 @@ class Pump(Part):
                     done = 0
                 segment, node = item
                 if node._plain and end.smooth:
-                    self._fill(segment, node)  # type: ignore[arg-type]  # no Work is plain
+                    self._fill(segment, node)
                     done += 1
+                    continue
+                is_mere = type(node) is LazyResult and node._policies is None and not is_reported
+                special = node._special if is_mere else 0
+                if special and given.has_unshared and given.need_attempt(node.args, node.kwargs):
+                    dispatch.start_task(item)
                     continue
                 if spare is None:
                     spare = Spare(self, monitor)
                     spare.begin(task_body(self._rest(spare)))
                 if (
-                    type(node) is LazyResult
-                    and node._policies is None
-                    and not (is_reported or constraints.any)
+                    is_mere
+                    and not constraints.any
                     and end.smooth
                     and node.task.may_block is False
-                    and (not node._special or self._has_resources(node))
+                    and (not special or (special == RESOURCES and given.gives(node)))
                 ):
                     spare.segment, spare.node, spare.work = segment, node, None
                     spare.operation = operation = node.task
@@ -160,9 +165,8 @@ class Pump(Part):
                         spare.args, spare.kwargs = arguments(node, segment.take_any)
                     else:
                         spare.args, spare.kwargs = node.args, node.kwargs
-                    if node._special:
-                        given: Any = run.resources.given(spare.args, spare.kwargs)
-                        spare.args, spare.kwargs = given
+                    if special:
+                        spare.args, spare.kwargs = given.to(node, spare.args, spare.kwargs)
                 elif self._prepare(spare, item):
                     operation = spare.operation
                 else:
@@ -220,12 +224,6 @@ class Pump(Part):
             if spare is not None:
                 spare.forget()
             dispatch.ended(done)
-
-    def _has_resources(self, node: LazyResult[Any]) -> bool:
-        """Whether a node that is not just a call of plain values only takes open resources."""
-        if node._special != RESOURCES:
-            return False
-        return self.run.resources.unopened(node.args, node.kwargs) is None
 
     def _fill(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Fill a container with its values; the dispatch sends no other plain nodes here."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from threading import get_ident
+from typing import Any, Final, TypeAlias
 
 from cascade.runtime.execution.carried_errors import REPLACED, carried
 from cascade.runtime.graph_path.node_rules.cache_waits import CacheWaiter
 from cascade.runtime.graph_path.node_rules.pruning import Pruning
 from cascade.runtime.graph_path.run_parts import Part, RunParts
-from cascade.runtime.graph_path.segments import Address, Segment, Work, arguments_by_name
+from cascade.runtime.graph_path.segments import Address, Segment, Work
 from cascade.runtime.semantics.outcomes import Missing
 from cascade.spec.caching import CachePolicy, SharedCache
 from cascade.spec.lazy_types import LazyResult
@@ -19,9 +20,47 @@ from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.policies import ENGINES_CACHE
 from cascade.spec.task import Task
 
-#: Identifies equal calls: a policy and its key.
-_Flight = tuple[CachePolicy, Hashable]
-_Place = tuple[Segment, LazyResult[Any]]
+#: The calls of one cache that are under way, by their keys.
+_Flights: TypeAlias = "dict[Hashable, Flight]"
+#: A cache, as other runs share it, and its calls.
+_Known: TypeAlias = "tuple[CachePolicy | None, SharedCache | None, _Flights]"
+
+
+class Flight:
+    """A cached call under way. Equal ones of the run take over its value.
+
+    Attributes:
+        cache, key, arguments: What its cache is asked with.
+        flights: The calls of its cache.
+        segment, node: The node that is called.
+        address: The address of the node's value, once that is watched.
+        keep: Keeps the value that comes there.
+    """
+
+    __slots__ = ("address", "arguments", "cache", "flights", "keep", "key", "node", "segment")
+
+    keep: Callable[[Any], Any]
+
+    def __init__(
+        self,
+        cache: CachePolicy,
+        key: Hashable,
+        arguments: Mapping[str, Any],
+        segment: Segment,
+        node: LazyResult[Any],
+        flights: _Flights,
+    ) -> None:
+        self.cache = cache
+        self.key = key
+        self.arguments = arguments
+        self.segment = segment
+        self.node = node
+        self.flights = flights
+        self.address: Address | None = None
+
+
+#: Of a node whose value comes from elsewhere.
+FOUND: Final = object()
 
 
 class Caches(Part):
@@ -35,8 +74,9 @@ class Caches(Part):
         super().__init__(parts)
         #: Notes which entries nodes have; None if no cache of the graph asks for it.
         self._pruning: Pruning | None = parts.made("pruning")
-        #: Cached call that is under way → the address of its value.
-        self._flights: dict[_Flight, Address] = {}
+        self._flights: dict[CachePolicy, _Flights] = {}
+        #: The cache that was asked last: hashing a policy takes a Python call.
+        self._last: _Known = (None, None, {})
         # A call that waits for such a run may hold what the other run needs; and no other process
         # takes part in virtual time.
         self._shares = not (parts.run.is_inner or parts.run.is_virtual)
@@ -55,162 +95,195 @@ class Caches(Part):
         Raises:
             Exception: The policy raised it.
         """
-        cache = work.policies.cache
+        segment, node, cache = work.segment, work.node, work.policies.cache
         assert cache is not None
+        found = self.begin(segment, node, cache, work.args, work.kwargs, work, amounts)
+        if type(found) is Flight:
+            self.watch(found)
+        return found is FOUND
 
-        def report(outcome: Any) -> Any:
-            return self._reports.taken_over(work, outcome)
-
-        def later() -> Work:
-            return work
-
-        arguments = arguments_by_name(work)
-        return self.finds_call(work.segment, work.node, cache, arguments, report, later, amounts)
-
-    def finds_call(
+    def begin(
         self,
         segment: Segment,
         node: LazyResult[Any],
         cache: CachePolicy,
-        arguments: Mapping[str, Any],
-        report: Callable[[Any], Any] | None,
-        later: Callable[[], Work],
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        work: Work | None = None,
         amounts: Mapping[str, Any] = NO_KWARGS,
-    ) -> bool:
-        """The same.
+    ) -> object:
+        """FOUND if the value of a node that is about to be called comes from elsewhere.
+
+        A Flight if the call is to be made, and ``settle`` called with its value; or ``watch``
+        before the node fails or goes on. None if the call is to be made without that.
 
         Args:
-            report: Told the outcome of a node that gets it from elsewhere.
-            later: Gives the work of a node that waits for another run.
+            segment, node: The node.
+            cache: Its cache.
+            args, kwargs: Its arguments, with markers in place of resources.
+            work: The work of the node, if its outcome is reported.
             amounts: Those of the call.
+
+        Raises:
+            Exception: The policy raised it.
         """
-        flight = self._flight_of(node, cache, arguments)
-        if flight is None:
-            return False
-        cache, _ = flight
-        keep = partial(self._keep, flight, arguments, segment, node)
-        address = self._own_address(flight, segment, node, report, keep)
-        if address is None:
-            return True
-        place = address.place
-
-        def take() -> bool:
-            found, value = cache.load(flight[1], arguments)
-            self._missed = not found
-            if found:
-                self._settle(flight, place, keep, (segment, node), value, report)
-            return found
-
+        run, task = self._run, node.task
+        assert isinstance(task, Task)
+        if run.overrides is not None:
+            return None
+        if cache is ENGINES_CACHE:
+            if run.cache is None:
+                return None
+            cache = run.cache
+        arguments = task.parameters.named(args, kwargs)
         try:
-            shared: SharedCache | None = getattr(cache, "shared", None) if self._shares else None
-            if (shared is None or not self._missed) and take():
-                return True
+            key = cache.key(task, arguments)
+        except REPLACED as error:
+            raise carried(cache.key, error) from error
+        last, shared, flights = self._last
+        if cache is not last:
+            _, shared, flights = self._last = self._known(cache)
+        flight = Flight(cache, key, arguments, segment, node, flights)
+        # Most calls have no equal, so only one that has takes the lock: ``setdefault`` is atomic.
+        while (under_way := flights.setdefault(key, flight)) is not flight:
+            if self._takes_over(under_way, segment, node, work):
+                return FOUND
+        try:
             if shared is None:
-                return False
-            self._shared[cache] = shared
-            waits = self._parts.cache_waits
-            return waits.finds(CacheWaiter(waits, shared, flight[1], take, later(), amounts))
+                return FOUND if self._loads(flight, work) else flight
+            later = work or Work.called(segment, node, args, kwargs)
+            return FOUND if self._finds_shared(flight, shared, work, later, amounts) else None
         except BaseException as error:
-            with self._lock:
-                if self._flights.get(flight) is address:
-                    self._land(flight, place, keep)
+            self._land(flight)
             if isinstance(error, REPLACED):
                 raise carried(cache.load, error) from error
             raise
 
-    def _flight_of(
-        self, node: LazyResult[Any], cache: CachePolicy, arguments: Mapping[str, Any]
-    ) -> _Flight | None:
-        """What identifies a call; None if the engine has no cache for it."""
-        assert isinstance(node.task, Task)
-        if self._parts.run.overrides is not None:
-            return None
-        if cache is ENGINES_CACHE:
-            if self._parts.run.cache is None:
-                return None
-            cache = self._parts.run.cache
-        try:
-            return cache, cache.key(node.task, arguments)
-        except REPLACED as error:
-            raise carried(cache.key, error) from error
+    def _known(self, cache: CachePolicy) -> _Known:
+        """A cache that was not asked last."""
+        shared: SharedCache | None = getattr(cache, "shared", None) if self._shares else None
+        return cache, shared, self._flights.setdefault(cache, {})
 
-    def _own_address(
-        self,
-        flight: _Flight,
-        segment: Segment,
-        node: LazyResult[Any],
-        report: Callable[[Any], Any] | None,
-        keep: Callable[[Any], Any],
-    ) -> Address | None:
-        """The address of a node's value; None if it gets that of an equal active call."""
+    def _takes_over(
+        self, under_way: Flight, segment: Segment, node: LazyResult[Any], work: Work | None
+    ) -> bool:
+        """Whether a node gets the value of an equal call, which has not ended meanwhile."""
         with self._lock:
-            address, count = self._nodes.address(segment, node), len(self._flights)
-            under_way = self._flights.setdefault(flight, address)
-            if len(self._flights) == count:
-                if report is not None:
-                    self._watch((segment, node), report)
-                self._nodes.take_over(under_way, segment, node)
-                return None
-            self._watch(address.place, keep)
-            return address
+            if under_way.flights.get(under_way.key) is not under_way:
+                return False
+            if work is not None:
+                report = partial(self._reports.taken_over, work)
+                self._nodes.watched.setdefault((segment, node), []).append(report)
+            source = under_way.address
+            if source is None:
+                source = self._nodes.address(under_way.segment, under_way.node)
+            self._nodes.take_over(source, segment, node)
+            return True
 
-    def _settle(
+    def _finds_shared(
         self,
-        flight: _Flight,
-        place: _Place,
-        keep: Callable[[Any], Any],
-        node: _Place,
-        value: Any,
-        report: Callable[[Any], Any] | None,
-    ) -> None:
-        """Give a node the value that the cache has."""
+        flight: Flight,
+        shared: SharedCache,
+        work: Work | None,
+        later: Work,
+        amounts: Mapping[str, Any],
+    ) -> bool:
+        """Whether a node gets its value from a cache that other runs use, perhaps later."""
+        if not self._missed and self._loads(flight, work):
+            return True
+        self.watch(flight)
+        self._shared[flight.cache] = shared
+        take = partial(self._loads, flight, work)
+        waits = self._parts.cache_waits
+        return waits.finds(CacheWaiter(waits, shared, flight.key, take, later, amounts))
+
+    def _loads(self, flight: Flight, work: Work | None) -> bool:
+        """Whether the cache has the value of a node, which then is settled."""
+        found, value = flight.cache.load(flight.key, flight.arguments)
+        self._missed = not found
+        if not found:
+            return False
         with self._lock:
-            self._land(flight, place, keep)
+            self._land(flight)
             if self._pruning is not None:
-                self._pruning.note(node[1], flight[1])
-            if report is not None:
-                report(value)
-            self._nodes.settle(*node, value)
+                self._pruning.note(flight.node, flight.key)
+            if work is not None:
+                self._reports.taken_over(work, value)
+            self._nodes.settle(flight.segment, flight.node, value)
+        return True
 
-    def _land(self, flight: _Flight, place: _Place, keep: Callable[[Any], Any]) -> None:
+    def _land(self, flight: Flight) -> None:
         """Remove the notes about a call that is not made."""
-        del self._flights[flight]
-        watchers = self._nodes.watched[place]
-        watchers.remove(keep)
-        if not watchers:
-            del self._nodes.watched[place]
+        with self._lock:
+            if flight.flights.get(flight.key) is not flight:
+                return
+            del flight.flights[flight.key]
+            if flight.address is not None:
+                place = flight.address.place
+                watchers = self._nodes.watched[place]
+                watchers.remove(flight.keep)
+                if not watchers:
+                    del self._nodes.watched[place]
 
-    def _watch(self, place: _Place, then: Callable[[Any], Any]) -> None:
-        self._nodes.watched.setdefault(place, []).append(then)
+    def watch(self, flight: Flight) -> None:
+        """Keep the value that the node of a call will have: it goes on, or may fail."""
+        with self._lock:
+            flight.address = address = self._nodes.address(flight.segment, flight.node)
+            flight.keep = partial(self._keep, flight)
+            self._nodes.watched.setdefault(address.place, []).append(flight.keep)
 
-    def _keep(
-        self,
-        flight: _Flight,
-        arguments: Mapping[str, Any],
-        segment: Segment,
-        node: LazyResult[Any],
-        outcome: Any,
-    ) -> Any:
-        """Keep the value of a node, if it has one: failures and skips are not kept."""
-        cache, key = flight
-        del self._flights[flight]
-        try:
-            if isinstance(outcome, Missing):
-                return outcome
-            cache.save(key, arguments, outcome)
-            if self._pruning is not None:
-                self._pruning.note(node, key)
-        except (Exception, CancelledError) as error:
-            told: Any = carried(cache.save, error)
-            return self._parts.failures.not_kept(told, segment, node)
-        finally:
-            if cache in self._shared:
-                self._shared[cache].leave(key)
+    def _keep(self, flight: Flight, outcome: Any) -> Any:
+        """Keep the value of a node that was watched, if it has one. Under the lock."""
+        flight.flights.pop(flight.key, None)
+        if not isinstance(outcome, Missing):
+            return self._saved(flight, outcome)
+        self._leave(flight)
         return outcome
+
+    def settle(self, flight: Flight, value: Any) -> None:
+        """Keep the value of a call that has it at once, and settle its node."""
+        value = self._saved(flight, value)
+        lock = self._lock
+        if not lock.shared and lock.owner == (me := get_ident()):  # as in the fast lane
+            lock.inside = me
+            try:
+                if not lock.shared:
+                    flight.flights.pop(flight.key, None)
+                    self._nodes.settle(flight.segment, flight.node, value)
+                    return
+            finally:
+                lock.inside = 0
+        with lock:
+            flight.flights.pop(flight.key, None)
+            self._nodes.settle(flight.segment, flight.node, value)
+
+    def _saved(self, flight: Flight, value: Any) -> Any:
+        """Save the value of a node; returns its outcome, which is a failure if that fails."""
+        try:
+            flight.cache.save(flight.key, flight.arguments, value)
+            if self._pruning is not None:
+                self._pruning.note(flight.node, flight.key)
+        except (Exception, CancelledError) as error:
+            told: Any = carried(flight.cache.save, error)
+            with self._lock:
+                return self._parts.failures.not_kept(told, flight.segment, flight.node)
+        finally:
+            if self._shared:
+                self._leave(flight)
+        return value
+
+    def _leave(self, flight: Flight) -> None:
+        """Let other runs make the call."""
+        shared = self._shared.get(flight.cache)
+        if shared is not None:
+            shared.leave(flight.key)
 
     def close(self) -> None:
         """Let others make the calls that have not ended. At the end of the run."""
-        for cache, key in self._flights:
+        for cache, flights in self._flights.items():
             if cache in self._shared:
-                self._shared[cache].leave(key)
+                for key in flights:
+                    self._shared[cache].leave(key)
+            flights.clear()
         self._flights.clear()
+        self._last = None, None, {}

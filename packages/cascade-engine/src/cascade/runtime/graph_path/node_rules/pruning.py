@@ -17,6 +17,7 @@ from cascade.graph.build import inputs_of
 from cascade.graph.plan_keys import plan_keys
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.graph_path.run_parts import Part, RunParts
+from cascade.runtime.run import Run
 from cascade.spec.caching import CachePolicy, PlannedCache
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
@@ -110,11 +111,7 @@ class Pruning(Part):
         return _NONE if planned is None else planned.ignored
 
     def _plans_of(self, cache: CachePolicy | None) -> PlannedCache | None:
-        if cache is ENGINES_CACHE:
-            cache = self._run.cache
-        if self._run.overrides is not None:
-            return None
-        return getattr(cache, "plans", None)
+        return plans_of(self._run, cache)
 
     def _planned(self, node: LazyResult[Any]) -> PlannedCache | None:
         """The cache that has the value of a node as an entry."""
@@ -212,3 +209,12 @@ class Pruning(Part):
         policies = node._policies
         cache = None if policies is None else self._plans_of(policies.calls.cache)
         return cache is not None and cache.lasts
+
+
+def plans_of(run: Run, cache: CachePolicy | None) -> PlannedCache | None:
+    """What a cache knows of nodes before a run; None if it knows nothing."""
+    if cache is ENGINES_CACHE:
+        cache = run.cache
+    if run.overrides is not None:
+        return None
+    return getattr(cache, "plans", None)

@@ -13,10 +13,11 @@ import threading
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from cascade.runtime.graph_path.segments import Item
+from cascade.runtime.graph_path.segments import Item, Segment
 from cascade.runtime.resources.instance import ResourceInstance
 from cascade.runtime.run import Run
 from cascade.spec.injection import Inject
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.resource import ResourceDefinition
 
 #: Seconds that the first thread waits before it takes other nodes.
@@ -26,11 +27,12 @@ _PATIENCE = 0.002
 class _Opening:
     """One resource that opens, and the items that wait for it."""
 
-    __slots__ = ("done", "error", "items")
+    __slots__ = ("done", "error", "is_over", "items")
 
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.done = threading.Event()
+        self.is_over = False
         self.error: BaseException | None = None
 
 
@@ -58,6 +60,9 @@ class ResourceWaits:
         self._is_over = False
         self._lock = threading.Lock()
         self._active: dict[ResourceDefinition[Any], _Opening] = {}
+        #: The keyword arguments of the last node that ``awaits`` a resource, and that resource. The
+        #: nodes of a task mostly share them, as one object.
+        self._last: tuple[object, _Opening | None] = (None, None)
 
     @property
     def busy(self) -> bool:
@@ -98,6 +103,26 @@ class ResourceWaits:
         self._run.call_in_loop(self._fail, [item], opening.error)
         return None
 
+    def awaits(self, wanted: Inject, segment: Segment, node: LazyResult[Any]) -> bool:
+        """Whether a node goes on later, when ``wanted`` is open. In the event loop's thread."""
+        if self.opened(wanted, (segment, node), 0) is not None:
+            return False
+        with self._lock:
+            opening = self._active.get(self._run.resources.definition(wanted))
+            self._last = node.kwargs, opening
+        return True
+
+    def joins(self, segment: Segment, node: LazyResult[Any]) -> bool:
+        """The same for a node that is given the resources of the last one, all of them by name."""
+        last, opening = self._last
+        if opening is None or node.kwargs is not last or Inject in map(type, node.args):
+            return False
+        with self._lock:
+            if opening.is_over:
+                return False
+            opening.items.append((segment, node))
+        return True
+
     def _begin(
         self, wanted: Inject, definition: ResourceDefinition[Any], opening: _Opening
     ) -> None:
@@ -113,7 +138,9 @@ class ResourceWaits:
             opening.error = error
         with self._lock:
             del self._active[definition]
+            opening.is_over = True
             opening.done.set()
+            self._last = None, None
         if opening.error is None:
             self._go_on(opening.items)
         else:
@@ -124,3 +151,4 @@ class ResourceWaits:
         """Drop the functions that resume items; nothing waits any more."""
         self._is_over = True
         del self._start, self._go_on, self._fail
+        self._last = None, None
