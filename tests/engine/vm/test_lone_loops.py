@@ -14,6 +14,7 @@ from cascade.adapters.state import InMemoryStateBackend
 from cascade.runtime import events
 from cascade.runtime.graph_path import strategy
 from cascade.runtime.graph_path.strategy import GraphRun
+from cascade.runtime.vm import machine
 
 #: The folder of Cascade's code.
 OURS = os.path.join(Path(strategy.__file__).parents[1], "")
@@ -41,8 +42,11 @@ def graphs(monkeypatch):
     return made
 
 
-@pytest.fixture
-async def engine():
+@pytest.fixture(params=["first run", "later run"])
+async def engine(request, monkeypatch):
+    """One that knows none of the tasks, or has seen all of them go on after their first call."""
+    if request.param == "later run":
+        monkeypatch.setattr(machine, "first_call", lambda _run, _target: None)
     async with cs.Engine(step_interval=1e-9) as engine:
         yield engine
 

@@ -13,7 +13,6 @@ from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import Watch, marked
 from cascade.runtime.events import CallAbandoned, ResultNotStored
 from cascade.runtime.execution import active_runs
-from cascade.runtime.execution.abandoned import AbandonedCalls
 from cascade.runtime.execution.awaited_call import AwaitedCall
 from cascade.runtime.execution.cancels import Cancels, IsCancelled
 from cascade.runtime.execution.carried_errors import guarded, in_loop
@@ -76,25 +75,30 @@ class Run(RunWaits):
 
     Attributes:
         params: The values for ``Param`` nodes.
-        threads: Lends the threads for plain functions.
-        blueprints: The targets of ``TailCall(target_blueprint_id=…)``.
         constraints: The engine's rules for running tasks.
         record: Called with each node and its outcome, or None.
         context: The caller's context variables; every call of a task runs in a copy (M12).
         held: The variables of ``context`` that calls may set, for comparisons; see ``contexts``.
         cancels: The cancels of the asyncio task that the run belongs to.
-        fail_fast: Whether the first error ends the run (R9).
         failures: The errors of a run with ``fail_fast=False``, in their order.
-        max_rounds: Most rounds of each node (M20), or None.
-        priority: Added to the priorities of its nodes (M24).
         patience: The targets for which short waits for workers pay; None for no such waits.
         early: The spare asyncio tasks of the event loop; None without an engine.
-        elsewhere: Makes calls in other processes.
         middleware: The functions around each call, or None.
         overrides: Other functions for tasks and nodes, in tests; None if there are none.
         short_cuts: Whether calls of plain values may be made together, without a ``Work``.
         pool_reports: The nodes on the threads of its pool, and those that wait; None without one.
     """
+
+    # What few runs change stands in the class: a run with few attributes is made faster.
+    #: The scope of the run's deadline, if it has one.
+    scope: asyncio.Timeout | None = None
+    #: What a durable run knows; None without a store.
+    journal: Journal | None = None
+    pool_reports: PoolReports | None = None
+    #: Finds the call that is being made in the calling thread, for ``cs.current``.
+    locate: Callable[[], Any] = staticmethod(_nowhere)
+    #: The parts that execute it as a graph, for views of it; None without a graph.
+    inside: Any = None
 
     def __init__(
         self,
@@ -102,21 +106,13 @@ class Run(RunWaits):
         params: Mapping[str, Any] | None = None,
         settings: RunSettings = DEFAULTS,
     ) -> None:
-        super().__init__(settings, lent.bus, lent.step_interval)
-        self.fail_fast = settings.fail_fast
+        super().__init__(settings, lent)
         self.failures: list[Exception] = []
-        #: The scope of the run's deadline, if it has one.
-        self.scope: asyncio.Timeout | None = None
         self.params = dict(params) if params else {}
-        self.threads = lent.threads
-        self.blueprints = lent.blueprints
         self.constraints = lent.constraints
         self.record = lent.record
         #: That of tasks with ``pure=True``; None for no cache.
         self.cache = lent.cache
-        #: What a durable run knows; None without a store.
-        self.journal: Journal | None = None
-        self._lent = lent
         # Later registrations and overrides apply to later runs.
         self._registered = lent.container.registered_now()
         # In virtual time the speed of the machine must not matter, and threads stop the clock.
@@ -124,7 +120,6 @@ class Run(RunWaits):
         self.patience: Patience | None = None if self.is_virtual else lent.patience
         self.monitor = lent.monitor
         self.early = lent.early
-        self.elsewhere = lent.elsewhere
         self.middleware = lent.middleware
         self.overrides = lent.overrides
         if self.overrides is not None:
@@ -134,13 +129,6 @@ class Run(RunWaits):
             self.cache = None
         self.short_cuts = not lent.elsewhere.everything and self.middleware is None
         self._starter = current_run.get(None)
-        self.pool_reports: PoolReports | None = None
-        #: Finds the call that is being made in the calling thread, for ``cs.current``.
-        self.locate: Callable[[], Any] = _nowhere
-        #: The parts that execute it as a graph, for views of it; None without a graph.
-        self.inside: Any = None
-        self.max_rounds = settings.max_rounds
-        self.priority = settings.priority
         self.admissions = Admissions(current_permit.get(None))
 
     # -- parts that few runs need -------------------------------------------------------------
@@ -203,7 +191,7 @@ class Run(RunWaits):
 
     def begin(self) -> None:
         """Begin the run in the current asyncio task and context; ``end`` must follow."""
-        self.cancels = Cancels()
+        self.cancels = Cancels(self.loop)
         self._tokens = self.enter()
         self.context = contextvars.copy_context()
         self.held = held_in(self.context, (run_params, current_run))
@@ -244,14 +232,17 @@ class Run(RunWaits):
         thread_waits = self.__dict__.get("thread_waits")
         if thread_waits is not None:
             thread_waits.end()
-        self._starter = self.pool_reports = None
+        self._starter = None
+        if self.pool_reports is not None:
+            self.pool_reports = None
         self.end_events()
         # The parts of a run refer to it, and cancelled timers to its context, so that its
         # inputs would stay in memory until a collection.
         self.params.clear()
         self.context = contextvars.copy_context()
         self.watch_nothing()
-        self.locate, self.inside = _nowhere, None
+        if self.inside is not None:
+            self.locate, self.inside = _nowhere, None
         if not (self.abandons or self.calls):  # these use its parts, and end later
             if gate is not None:
                 gate.let_go()
@@ -333,11 +324,6 @@ class Run(RunWaits):
     def caller(self) -> Any:
         """The permit of the call that started this run, if limits have admitted that call."""
         return self.admissions.caller
-
-    @property
-    def abandoned(self) -> AbandonedCalls:
-        """The engine's abandoned calls (M8)."""
-        return self._lent.abandoned
 
     def submit(self, executor: Executor, name: str, work: WorkerCall[T]) -> Future[T]:
         """Give a call to ``executor``; virtual time stands still until the call has ended.

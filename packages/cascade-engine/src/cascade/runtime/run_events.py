@@ -40,6 +40,11 @@ class RunEvents:
         step_interval: Least seconds between two StepsMade events.
     """
 
+    # What few runs change stands in the class: a run with few attributes is made faster.
+    _flush_planned = False
+    _will_tell = False
+    _next_tell: asyncio.TimerHandle | None = None
+
     def __init__(self, settings: RunSettings, bus: MessageBus, step_interval: float) -> None:
         self.settings = settings
         self.bus = bus
@@ -47,9 +52,21 @@ class RunEvents:
         self._thread = threading.get_ident()
         self._step_interval = step_interval
         self._began = self.loop.time()
-        self._flush_planned = False
-        self._will_tell = False
-        self._next_tell: asyncio.TimerHandle | None = None
+
+    @property
+    def fail_fast(self) -> bool:
+        """Whether the first error ends the run (R9)."""
+        return self.settings.fail_fast
+
+    @property
+    def max_rounds(self) -> int | None:
+        """Most rounds of each node (M20), or None."""
+        return self.settings.max_rounds
+
+    @property
+    def priority(self) -> int:
+        """Added to the priorities of its nodes (M24)."""
+        return self.settings.priority
 
     @lazily
     def id(self) -> str:

@@ -22,7 +22,7 @@ IsCancelled: TypeAlias = Callable[[int], bool]
 
 
 class Cancels:
-    """The cancels of the current asyncio task since this was made.
+    """The cancels of the current asyncio task, of this ``loop``, since this was made.
 
     Two cancels in one turn of the event loop arrive as one CancelledError, but they count as two:
     the second abandons plain calls (M8).
@@ -35,8 +35,8 @@ class Cancels:
 
     __slots__ = ("before", "own", "task")
 
-    def __init__(self) -> None:
-        task = asyncio.current_task()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        task = asyncio.current_task(loop)
         assert task is not None
         self.task = task
         self.before = task.cancelling()

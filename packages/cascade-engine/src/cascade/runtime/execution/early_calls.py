@@ -25,7 +25,7 @@ from math import inf
 from sys import getrefcount
 from types import FunctionType, coroutine
 from typing import Any, Protocol
-from weakref import getweakrefcount
+from weakref import WeakSet, getweakrefcount
 
 from cascade.runtime.diagnostics.blocked_stacks import marking
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
@@ -55,15 +55,20 @@ class EarlyTasks:
     Args:
         loop: The event loop.
         monitor: Watches the steps of the calls.
+
+    Attributes:
+        lasting: Operations that were a whole run, and whose calls have not ended in their first
+            step.
     """
 
-    __slots__ = ("loop", "monitor", "spare")
+    __slots__ = ("lasting", "loop", "monitor", "spare")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, monitor: Any) -> None:
         self.loop = loop
         self.monitor: Any = monitor or Unwatched()
         #: A spare task without a call, until the event loop's next turn.
         self.spare: EarlyCall | None = None
+        self.lasting: WeakSet[Operation] = WeakSet()
 
     def take(self) -> EarlyCall:
         """A spare task for the next call."""

@@ -13,6 +13,7 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.engine_parts import EngineParts
 from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.graph_path.compiled_loops.loop_entries import LoopEntries
+from cascade.runtime.graph_path.small_runs.first_calls import first_call
 from cascade.runtime.graph_path.small_runs.lone_loops import LoneLoop
 from cascade.runtime.graph_path.small_runs.shared_runs import small_run
 from cascade.runtime.graph_path.small_runs.small_run import SmallRun
@@ -99,8 +100,19 @@ class VirtualMachine:
         return value_or_raise(outcome, name, source)
 
     async def _outcome(self, run: Run, target: LazyResult[Any], begun: Begun | None) -> Any:
-        is_lone = begun is None and run.journal is None
-        lone = LoneLoop.of(run, target, self._tier) if is_lone else None
+        lone: LoneLoop | None = None
+        reports = None
+        if begun is None and run.journal is None:
+            first = first_call(run, target) if self._tier == "auto" else None
+            if first is None:
+                lone = LoneLoop.of(run, target, self._tier)
+            else:
+                begun = await first.outcome()
+                if type(begun) is not Begun:
+                    return begun
+                reports = first.reports
+                lone = LoneLoop.after(run, target, begun, reports)
+                del first
         if lone is None:
             small = self._small_run(run, target, begun)
             if small is not None:
@@ -108,7 +120,9 @@ class VirtualMachine:
                 if type(begun) is not Begun:
                     return begun
                 del small
-            return await GraphRun(run, _SOLVER, self._tier, compiled=True).value(target, begun)
+            graph = GraphRun(run, _SOLVER, self._tier, compiled=True, reports=reports)
+            return await graph.value(target, begun)
+        del begun  # what the first call has returned
         try:
             await lone.started()
         except asyncio.CancelledError as error:

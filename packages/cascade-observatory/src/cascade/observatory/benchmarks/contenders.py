@@ -132,7 +132,7 @@ class EventLoop(_OnALoop):
     """An event loop for handwritten coroutines."""
 
 
-class _ByLevels(_OnALoop):
+class ByLevels(_OnALoop):
     """Base of systems that make the calls of a level side by side, and then those of the next.
 
     Args:
@@ -166,7 +166,7 @@ class _ByLevels(_OnALoop):
         raise NotImplementedError
 
 
-class AsyncioGather(_ByLevels):
+class AsyncioGather(ByLevels):
     """``asyncio.gather`` of coroutines, once per level of the graph."""
 
     name = "asyncio.gather"
@@ -175,7 +175,7 @@ class AsyncioGather(_ByLevels):
         return await asyncio.gather(*calls)
 
 
-class TaskGroups(_ByLevels):
+class TaskGroups(ByLevels):
     """An ``asyncio.TaskGroup`` of coroutines, once per level of the graph."""
 
     name = "TaskGroup"
@@ -186,7 +186,7 @@ class TaskGroups(_ByLevels):
         return [one.result() for one in tasks]
 
 
-class InARow(_ByLevels):
+class InARow(ByLevels):
     """Coroutines that are awaited one after the other, without asyncio tasks."""
 
     name = "awaited in a row"

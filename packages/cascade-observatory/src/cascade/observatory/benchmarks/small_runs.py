@@ -13,6 +13,7 @@ from cascade.observatory.benchmarks import awaiting
 from cascade.observatory.benchmarks.contenders import TASKS, Cascade, EventLoop
 from cascade.observatory.benchmarks.delays import summarised
 from cascade.observatory.benchmarks.findings import Figures
+from cascade.observatory.benchmarks.floors import HandOff
 from cascade.observatory.benchmarks.peers import counting, installed_counters, installed_peers
 from cascade.observatory.benchmarks.program import REFERENCE, Bench, Program, Section, repeated
 from cascade.observatory.benchmarks.rounds import Contender
@@ -72,13 +73,24 @@ async def _by_hand(left: Callable[[int], Any], right: Callable[[int], Any] | Non
     return PLAIN.add(first.result(), PLAIN.leaf(1) if second is None else second.result())
 
 
+async def _handed_off(thread: HandOff, left: Callable[[int], Awaitable[int]] | None) -> Any:
+    """The plain functions on a thread, while the event loop's thread waits for them."""
+    first = None if left is None else await left(2)
+    return thread.call(lambda: PLAIN.add(PLAIN.leaf(2) if first is None else first, PLAIN.leaf(1)))
+
+
 def runs(bench: Bench) -> None:
     """Runs of three nodes, one after the other on one engine."""
     times = min(bench.largest, 300)
-    with Cascade() as cascade:
+    with Cascade() as cascade, HandOff() as thread:
+        plain: Ways = {**_plain_ways(cascade), HandOff.name: partial(_handed_off, thread, None)}
+        mixed: Ways = {
+            **_mixed_ways(cascade),
+            HandOff.name: partial(_handed_off, thread, awaiting.leaf),
+        }
         for title, ways, most in (
-            ("3 plain", _plain_ways(cascade), MOST_PLAIN),
-            ("3 mixed", _mixed_ways(cascade), MOST_MIXED),
+            ("3 plain", plain, MOST_PLAIN),
+            ("3 mixed", mixed, MOST_MIXED),
         ):
             contenders = [
                 Contender(name, _awaiting(cascade, once, times), times, 3)
@@ -210,7 +222,9 @@ SECTIONS = (
         "`await engine.run(…)` of a new graph of three nodes, again and again on one engine: two "
         "sources and their sum. *3 plain*: all are plain functions. *3 mixed*: one of the sources "
         'is a coroutine that returns at once. Also with `mode="inline"`, as a compiled program, '
-        "and by hand with a `TaskGroup`, in which plain functions are called where they stand.",
+        "and by hand with a `TaskGroup`, in which plain functions are called where they stand. "
+        "`engine.run` calls plain functions on a thread, because they may block; *a thread and "
+        "back* is the hand-off alone, by a queue and a lock, while the event loop stands still.",
         runs,
     ),
     Section(

@@ -20,6 +20,8 @@ from cascade.runtime.loops.fused import Fused, is_traced
 from cascade.runtime.loops.tiers import Tier, loop_of
 from cascade.runtime.loops.trampoline import trampoline
 from cascade.runtime.run import Run
+from cascade.runtime.semantics.tail_calls import next_call, searched, supplied
+from cascade.spec.blueprint import TailCall
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.operation import Operation
@@ -63,6 +65,27 @@ class LoopEntries:
             return None
         work = Work(None, target)
         return work if self._enter(work, target.task, code) else None  # type: ignore[arg-type]
+
+    def continued_at(self, target: LazyResult[Any], tail: TailCall) -> Work | None:
+        """The work of such a target whose call has returned ``tail``, in its loop; or None.
+
+        Raises:
+            ArgumentError: ``tail`` does not fit.
+        """
+        code, task = self._code_at(target), target.task
+        if code is None or tail.target_blueprint_id is not None or supplied(tail, task) is not tail:
+            return None
+        assert isinstance(task, Task)
+        last = (*target.args, *target.kwargs.values())
+        tail, lazies = searched(tail, last, target._code, target._lasti)
+        if lazies or (tail.target or task) not in code.tasks:
+            return None
+        work = Work(None, target)
+        named = task.parameters.named(target.args, target.kwargs)
+        task, work.named = next_call(task, named, tail)
+        work.operation = task
+        work.steps = 1
+        return work if self._enter(work, task, code) else None
 
     def _code_at(self, target: LazyResult[Any]) -> Code | None:
         if target._dependencies or not isinstance(target.task, Task):

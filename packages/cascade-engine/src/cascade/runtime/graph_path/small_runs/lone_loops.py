@@ -3,6 +3,8 @@
 Such a run needs no graph: no nodes, lanes or workers. It gets them when its loop ends with
 anything other than a plain value: a lazy value, an error, a step that limits now apply to. A fleet
 of thousands of agents that wait therefore holds little memory.
+
+The first call may have been made before there is a loop; see ``first_calls``.
 """
 
 from __future__ import annotations
@@ -19,13 +21,16 @@ from cascade.runtime.execution.fairness import YieldBudget
 from cascade.runtime.graph_path.compiled_loops.awaited_loops import NOT_ENTERED, AwaitedLoop
 from cascade.runtime.graph_path.compiled_loops.loop_entries import LoopEntries
 from cascade.runtime.graph_path.lanes.after_call import searched
+from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.loops.protocol import PAUSED
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.run import Run
 from cascade.runtime.semantics.outcomes import Missing, refuse_coroutine
+from cascade.runtime.straightline.stops import Begun
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS
+from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult
 
 
@@ -63,6 +68,35 @@ class LoneLoop(AwaitedLoop):
             run.report_plan(lambda: [target])
         if reports.wanted:
             reports.started(work)
+        return cls._made(run, entries, reports, work)
+
+    @classmethod
+    def after(
+        cls, run: Run, target: LazyResult[Any], begun: Begun, reports: Reports
+    ) -> Self | None:
+        """The loop that goes on where the only call so far has stopped.
+
+        None if that has returned no tail call of a loop, or if the run needs more than the loop. A
+        tail call that does not fit is left to the graph, which reports it.
+        """
+        tail = begun.stopped.result
+        if type(tail) is not TailCall or run.steps.limit is not None or run.max_rounds is not None:
+            return None
+        if run.constraints.any:
+            return None
+        entries = LoopEntries(run, "auto")
+        try:
+            work = entries.continued_at(target, tail)
+        except ArgumentError:
+            return None
+        if work is None:
+            return None
+        run.step(target.task.name)
+        begun.forget()
+        return cls._made(run, entries, reports, work)
+
+    @classmethod
+    def _made(cls, run: Run, entries: LoopEntries, reports: Reports, work: Work) -> Self:
         made = cls(run, entries, reports, None, work, YieldBudget())
         made.error = None
         made.task_context = made.context
