@@ -51,7 +51,7 @@ class LoopWriter:
         self._states = {body.task: state for state, body in enumerate(bodies)}
         self._careful = careful
         self._laziness = LazinessAnalysis(
-            [body.node.body for body in bodies],
+            [body.inner for body in bodies],
             parameters,
             self._names,
             self._handed(),
@@ -349,14 +349,16 @@ class LoopWriter:
     def _placed(self, node: Any, like: ast.AST | None = None) -> Any:
         """Give new nodes the position of ``like``; those from the source have their own."""
         like = self._first if like is None else like
+        place = {name: getattr(like, name) for name in like._attributes}
         todo = [node]
         while todo:
             inner = todo.pop()
-            if hasattr(inner, "lineno"):
+            own = inner.__dict__
+            if "lineno" in own:
                 continue
-            if "lineno" in inner._attributes:
-                ast.copy_location(inner, like)
             todo.extend(children(inner))
+            if inner._attributes:
+                own.update(place)
         return node
 
 
