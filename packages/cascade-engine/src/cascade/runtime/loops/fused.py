@@ -118,8 +118,7 @@ class Fused:
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code in codes:  # the first: an error may have an older traceback
-                state: int = trace.tb_frame.f_locals.get(STATE, entered)
-                return state
+                return trace.tb_frame.f_locals.get(STATE, entered) or 0
             trace = trace.tb_next
         return entered
 
