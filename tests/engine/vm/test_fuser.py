@@ -453,6 +453,30 @@ async def test_a_file_that_was_edited_is_no_source(tmp_path, source, changed, re
     assert found == "end"
 
 
+@untraced
+@pytest.mark.parametrize(
+    "end",
+    [
+        "    return 'end'  # and a comment",
+        "    return str(\n        'end'\n    )",
+        '    return "end"\n    """not\n    code"""',
+        "    return 'end'\n    if 0:\n        pass",
+        "    try:\n        return 'end'\n    finally:\n        pass",
+        "    return (lambda:\n        'end'\n    )()",
+    ],
+)
+@pytest.mark.parametrize("indent", ["", "    "])
+def test_the_code_tells_where_the_lines_of_a_task_end(tmp_path, monkeypatch, end, indent):
+    task = f"@cs.task\ndef f(n):\n    if n:\n        return f.tail(n - 1)\n{end}\n"
+    inner = "".join(f"{indent}{line}" for line in task.splitlines(keepends=True))
+    path = tmp_path / "ends.py"
+    path.write_text(f"import cascade as cs\n{'if 1:' if indent else ''}\n{inner}\nother = f\n")
+    module = imported(path)
+    monkeypatch.setattr(inspect, "getblock", lambda _lines: [])  # which would take long
+    assert cs.explain(module.f).tier == "fused"
+    assert cs.run(module.f(5), use_vm=True) == "end"
+
+
 def nested(blocks):
     """The source of a task with so many blocks in each other."""
     lines = [f"{'    ' * depth}for _ in range(1):" for depth in range(1, blocks + 1)]

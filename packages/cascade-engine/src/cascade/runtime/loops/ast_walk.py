@@ -17,9 +17,16 @@ def children(node: ast.AST) -> Iterator[ast.AST]:
             yield value
 
 
-def nodes(*trees: ast.AST) -> Iterator[ast.AST]:
+def nodes(*trees: ast.AST) -> list[ast.AST]:
     """All nodes, level by level from the top, without the contexts of names."""
-    level: list[ast.AST] = list(trees)
-    while level:
-        yield from level
-        level = [below for node in level for below in children(node)]
+    found: list[ast.AST] = list(trees)
+    for node in found:  # and those that are added meanwhile
+        for value in node.__dict__.values():
+            kind = type(value)
+            if kind is int or kind is str:  # most are positions and names
+                continue
+            if kind is list:
+                found += [item for item in value if isinstance(item, ast.AST)]
+            elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
+                found.append(value)
+    return found

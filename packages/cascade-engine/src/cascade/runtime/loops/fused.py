@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -117,8 +118,7 @@ class Fused:
         trace = error.__traceback__
         while trace is not None:
             if trace.tb_frame.f_code in codes:  # the first: an error may have an older traceback
-                state: int = trace.tb_frame.f_locals.get(STATE, entered)
-                return state
+                return trace.tb_frame.f_locals.get(STATE, entered) or 0
             trace = trace.tb_next
         return entered
 
@@ -135,7 +135,8 @@ class Fused:
         node = writer.function()
         imported = dict.fromkeys(name for body in self._bodies for name in body.imported)
         code = compiled(node, first.__code__, cells, imported)
-        self._check_names(code, scoped(node, code, first.__code__, cells))
+        inner = chain.from_iterable(body.inner for body in self._bodies)
+        self._check_names(code, scoped(node, inner, code, first.__code__, cells))
         qualname = "/".join(body.func.__code__.co_qualname for body in self._bodies)
         loop = FunctionType(
             code.replace(co_qualname=qualname, co_consts=self._constants(code)),

@@ -51,7 +51,7 @@ class LoopWriter:
         self._states = {body.task: state for state, body in enumerate(bodies)}
         self._careful = careful
         self._laziness = LazinessAnalysis(
-            [body.node.body for body in bodies],
+            [body.inner for body in bodies],
             parameters,
             self._names,
             self._handed(),
@@ -95,13 +95,16 @@ class LoopWriter:
             leading += [_BEFORE, _TASK, _CONTEXT, _VARIABLES, _HELD]
         names = [ast.arg(name) for name in (*leading, *self._parameters)]
         step = ast.For(ast.Name("__cs_step__", ast.Store()), _name(STEPS), self._step(), [])
-        pause = self._pause()
+        written: list[ast.stmt] = [*self._declared.values(), step, self._pause()]
+        if len(self._bodies) > 1:  # see ``_is_in``
+            known = ast.BoolOp(ast.Or(), [_name(STATE), ast.Constant(None)])
+            written.insert(0, _assign([STATE], [known]))
         tools = [ast.arg(name) for name in self.tools]
         arguments = ast.arguments([], names, None, tools, [None] * len(tools), None, [])
         made = type(self._first)(
             "/".join(body.node.name for body in self._bodies),
             arguments,
-            [*self._declared.values(), step, pause],
+            written,
             list(self._first.decorator_list),  # they are the first lines of the function's code
             None,
             None,
@@ -118,8 +121,7 @@ class LoopWriter:
         last = len(self._bodies) - 1
         written = self._body(last)
         for state in reversed(range(last)):
-            test = ast.Compare(_name(STATE), [ast.Eq()], [ast.Constant(state)])
-            written = [ast.If(test, self._body(state), written)]
+            written = [ast.If(_is_in(state), self._body(state), written)]
         return written
 
     def _body(self, state: int) -> list[ast.stmt]:
@@ -215,7 +217,7 @@ class LoopWriter:
         over = [*arguments.values()] if suspects else []
         if state != self._state:
             over += map(_saved, self._changed(body))  # the other task's steps must not keep them
-            yield _assign([STATE], [ast.Constant(state)])
+            yield _assign([STATE], [ast.Constant(state or None)])
         if over:
             yield ast.Delete([ast.Name(name, ast.Del()) for name in over])
         if self._checked[self._state]:
@@ -327,8 +329,7 @@ class LoopWriter:
             return self._returning(paused, self._states[body.task], body, lambda name: name)
         written: ast.stmt = self._pause(self._bodies[-1])
         for state in reversed(range(len(self._bodies) - 1)):
-            test = ast.Compare(_name(STATE), [ast.Eq()], [ast.Constant(state)])
-            written = ast.If(test, [self._pause(self._bodies[state])], [written])
+            written = ast.If(_is_in(state), [self._pause(self._bodies[state])], [written])
         return written
 
     def _returning(
@@ -349,14 +350,16 @@ class LoopWriter:
     def _placed(self, node: Any, like: ast.AST | None = None) -> Any:
         """Give new nodes the position of ``like``; those from the source have their own."""
         like = self._first if like is None else like
+        place = {name: getattr(like, name) for name in like._attributes}
         todo = [node]
         while todo:
             inner = todo.pop()
-            if hasattr(inner, "lineno"):
+            own = inner.__dict__
+            if "lineno" in own:
                 continue
-            if "lineno" in inner._attributes:
-                ast.copy_location(inner, like)
             todo.extend(children(inner))
+            if inner._attributes:
+                own.update(place)
         return node
 
 
@@ -364,6 +367,13 @@ def _tail_call(named: dict[str, Any], target: Task[..., Any]) -> TailCall:
     parameters = target.parameters
     unnamed = [n for n in parameters.positional if n in named and n not in parameters.keyword]
     return TailCall([named.pop(name) for name in unnamed], named, None, target)
+
+
+def _is_in(state: int) -> ast.expr:
+    """An expression: whether the loop is in a state; it has None for the first one."""
+    if state:
+        return ast.Compare(_name(STATE), [ast.Eq()], [ast.Constant(state)])
+    return ast.Compare(_name(STATE), [ast.Is()], [ast.Constant(None)])  # the fastest test
 
 
 def _saved(name: str) -> str:

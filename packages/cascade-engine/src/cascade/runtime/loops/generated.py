@@ -113,6 +113,7 @@ def _lines(task: Task[..., Any], scope: Iterable[str]) -> Iterator[str]:
         define, wait = "async def", "await "
     taken = ", ".join(f"{name}=None" for name in scope)
     yield f"{define} __cs_loop({leading}, {_listed(names)} *, {taken}):"
+    yield from (f"    {_kind(name)} = None" for name in names)
     yield "    for __cs_step in __cs_steps:"
     yield f"        __cs_value = {wait}__cs_call({call})"
     yield "        if __cs_type(__cs_value) is not __cs_TailCall:"
@@ -139,46 +140,65 @@ def _new_arguments(parameters: Parameters, is_async: bool) -> Iterator[str]:
     positional, keyword = parameters.positional, parameters.keyword
     names = tuple(parameters.signature.parameters)
     yield "__cs_args = __cs_value.args"
-    yield "if __cs_args:"
-    yield "    if __cs_value.kwargs:"
-    yield "        break"
+    yield "__cs_kwargs = __cs_value.kwargs"
+    yield "if __cs_kwargs:"
+    yield from (f"    {line}" for line in _by_name(keyword, names, is_async))
     for count in range(len(positional), 0, -1):
-        given = [f"__cs_new_{name}" for name in positional[:count]]
-        yield f"    {'if' if count == len(positional) else 'elif'} __cs_len(__cs_args) == {count}:"
-        yield f"        {_listed(given)} = __cs_args"
-        for value in given:
-            yield f"        if {_is_lazy(value, names)}:"
-            yield "            break"
-        yield f"        {_listed(positional[:count])} = {_listed(given)}"
-        if is_async:
-            yield f"        del {', '.join(given)}"
-    yield "    else:" if positional else "    if True:"
-    yield "        break"
+        given = positional[:count]
+        yield f"elif __cs_len(__cs_args) == {count}:"
+        yield f"    {_listed([_new(name) for name in given])} = __cs_args"
+        for name in given:
+            yield from (f"    {line}" for line in _looked_at(name, names))
+        yield from (f"    {line}" for line in _taken(given, is_async))
+    yield "elif __cs_args:"
+    yield "    break"
+
+
+def _by_name(keyword: Sequence[str], names: Sequence[str], is_async: bool) -> Iterator[str]:
     if not keyword:
-        yield "elif __cs_value.kwargs:"
-        yield "    break"
+        yield "break"
         return
-    yield "elif __cs_value.kwargs:"
-    yield "    __cs_kwargs = __cs_value.kwargs"
-    yield "    __cs_left = __cs_len(__cs_kwargs)"
-    yield from (f"    __cs_new_{name} = {name}" for name in keyword)
+    yield "if __cs_args:"
+    yield "    break"
+    yield "__cs_left = __cs_len(__cs_kwargs)"
+    yield from (f"{_new(name)} = {name}" for name in keyword)
     for name in keyword:
-        yield f"    if {name!r} in __cs_kwargs:"
-        yield f"        __cs_new_{name} = __cs_kwargs[{name!r}]"
-        yield f"        if {_is_lazy(f'__cs_new_{name}', names)}:"
-        yield "            break"
-        yield "        __cs_left -= 1"
-    yield "    if __cs_left:"
+        yield f"if {name!r} in __cs_kwargs:"
+        yield f"    {_new(name)} = __cs_kwargs[{name!r}]"
+        yield from (f"    {line}" for line in _looked_at(name, names))
+        yield "    __cs_left -= 1"
+    yield "if __cs_left:"
+    yield "    break"
+    yield from _taken(keyword, is_async)
+
+
+def _looked_at(name: str, names: Sequence[str]) -> Iterator[str]:
+    """Leave an argument that may be lazy to the node; that of the last step was looked at (M2).
+
+    Most arguments have the type of the last step's, which takes least to compare.
+    """
+    new, kind = _new(name), _kind(name)
+    known = "".join(f"{new} is not {other} and " for other in names)
+    yield f"if __cs_type({new}) is not {kind}:"
+    yield f"    if __cs_type({new}) in __cs_ATOMS:"
+    yield f"        {kind} = __cs_type({new})"
+    yield f"    elif {known}__cs_is_lazy({new}):"
     yield "        break"
-    yield from (f"    {name} = __cs_new_{name}" for name in keyword)
+
+
+def _taken(names: Sequence[str], is_async: bool) -> Iterator[str]:
+    yield from (f"{name} = {_new(name)}" for name in names)
     if is_async:
-        yield f"    del {', '.join(f'__cs_new_{name}' for name in keyword)}"
+        yield f"del {', '.join(map(_new, names))}"
 
 
-def _is_lazy(value: str, last: Iterable[str]) -> str:
-    """An expression: whether an argument that the step did not have is left to the node."""
-    known = "".join(f"{value} is not {name} and " for name in last)
-    return f"__cs_type({value}) not in __cs_ATOMS and {known}__cs_is_lazy({value})"
+def _new(name: str) -> str:
+    return f"__cs_new_{name}"
+
+
+def _kind(name: str) -> str:
+    """A variable: the atomic type that the argument had last."""
+    return f"__cs_kind_{name}"
 
 
 def _listed(names: Sequence[str]) -> str:

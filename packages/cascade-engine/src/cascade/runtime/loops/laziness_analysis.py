@@ -47,13 +47,19 @@ _OPERATORS = (
     *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context),
 )
 _ASKS = (ast.Is, ast.IsNot, ast.In, ast.NotIn)
+#: Syntax that may bind names; the rest of a body is passed over.
+_BINDING = frozenset(
+    {ast.Name, ast.Assign, ast.AnnAssign, ast.AugAssign, ast.NamedExpr, ast.For, ast.alias}
+    | {ast.ExceptHandler, ast.MatchAs, ast.MatchStar, ast.MatchMapping}
+    | {ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef}
+)
 
 
 class LazinessAnalysis:
     """The proofs about names and expressions of one or several bodies.
 
     Args:
-        bodies: Statements of functions that share their names.
+        bodies: All nodes of the bodies of functions that share their names.
         parameters: The parameters of these functions.
         names: All their variables, including the parameters.
         handed: Parameter → its arguments in the fused tail calls.
@@ -62,7 +68,7 @@ class LazinessAnalysis:
 
     def __init__(
         self,
-        bodies: Iterable[Sequence[ast.stmt]],
+        bodies: Iterable[Sequence[ast.AST]],
         parameters: Iterable[str],
         names: Iterable[str],
         handed: Mapping[str, Sequence[ast.expr]],
@@ -213,12 +219,14 @@ def is_builtin(name: str, func: FunctionType) -> bool:
     return builtins_of(func).get(name) is _BUILTINS[name]
 
 
-def bindings(bodies: Iterable[Sequence[ast.stmt]]) -> dict[str, list[ast.expr | None]]:
+def bindings(bodies: Iterable[Iterable[ast.AST]]) -> dict[str, list[ast.expr | None]]:
     """Name → expressions that it is bound to; None for a binding without an expression."""
     found: dict[str, list[ast.expr | None]] = {}
     plain: dict[int, ast.expr] = {}
     for body in bodies:
-        for node in nodes(*body):
+        for node in body:
+            if type(node) not in _BINDING:
+                continue
             for target, value in _simple_targets(node):
                 plain[id(target)] = value
             for name in _bound_by(node):

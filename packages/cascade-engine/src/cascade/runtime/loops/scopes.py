@@ -21,7 +21,6 @@ from collections.abc import Iterable, Iterator
 from types import CodeType
 from typing import Any
 
-from cascade.runtime.loops.ast_walk import nodes
 from cascade.runtime.loops.verified_source import FunctionNode, compiled
 
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp)
@@ -29,18 +28,23 @@ _INLINED = sys.version_info >= (3, 12)
 
 
 def scoped(
-    node: FunctionNode, code: CodeType, like: CodeType, free: Iterable[str] | None = None
+    node: FunctionNode,
+    inner: Iterable[ast.AST],
+    code: CodeType,
+    like: CodeType,
+    free: Iterable[str] | None = None,
 ) -> CodeType:
     """The code of a function in which comprehensions are functions, for its lists of names only.
 
     Args:
         node: The function.
+        inner: All nodes of its body that may be comprehensions.
         code: The compiled ``node``.
         like, free: As in ``verified_source.compiled``.
 
     Cost: compiling it, on Pythons with inlined comprehensions, if it has any.
     """
-    if _INLINED and any(isinstance(inner, _COMPREHENSIONS) for inner in nodes(node)):
+    if _INLINED and any(isinstance(one, _COMPREHENSIONS) for one in inner):
         return compiled(_opened(node), like, free)
     return code
 
@@ -50,14 +54,19 @@ def own_names(scoped: CodeType) -> frozenset[str]:
     return frozenset((*scoped.co_varnames, *scoped.co_cellvars))
 
 
-def outer_names(node: FunctionNode, code: CodeType) -> frozenset[str]:
-    """The names in a function, or in an inner one, that may be variables of neither."""
+def outer_names(inner: Iterable[ast.AST], code: CodeType) -> frozenset[str]:
+    """The names in a function, or in an inner one, that may be variables of neither.
+
+    Args:
+        inner: All nodes of its body.
+        code: Its code.
+    """
     mentioned: set[str] = set()
-    for inner in nodes(node):
-        if isinstance(inner, ast.Name):
-            mentioned.add(inner.id)
-        elif isinstance(inner, (ast.Global, ast.Nonlocal)):
-            mentioned.update(inner.names)
+    for one in inner:
+        if isinstance(one, ast.Name):
+            mentioned.add(one.id)
+        elif isinstance(one, (ast.Global, ast.Nonlocal)):
+            mentioned.update(one.names)
     # The others are attributes, and imported modules.
     return frozenset(mentioned).intersection(
         n for c in codes(code) for n in (*c.co_names, *c.co_freevars)

@@ -61,6 +61,7 @@ class Body:
 
     Attributes:
         node: Its proven syntax tree.
+        inner: All nodes of its body.
         names: All its variables, without those of comprehensions; the parameters first.
         outer: Names in it, or in an inner function, that may be variables of neither.
         imported: The imported names that it was compiled with.
@@ -71,6 +72,7 @@ class Body:
     task: Task[..., Any]
     func: FunctionType
     node: FunctionNode
+    inner: Sequence[ast.AST]
     names: tuple[str, ...]
     outer: frozenset[str]
     imported: tuple[str, ...]
@@ -89,7 +91,7 @@ def body_of(task: Task[..., Any]) -> Body:
         Unfit: Its function, or one of its tail calls, cannot become part of a loop.
     """
     refuse(task)
-    node, imported = source_of(task.func)
+    node, inner, imported = source_of(task.func)
     assert isinstance(task.func, FunctionType)
     func = task.func
     if hasattr(func, "__wrapped__") or hasattr(func, "__signature__"):
@@ -97,7 +99,7 @@ def body_of(task: Task[..., Any]) -> Body:
     code = func.__code__
     if any(name.startswith("__cs_") for name in all_names(code)):
         raise Unfit("it has names that begin with '__cs_', which fused code needs for itself")
-    own = own_names(scoped(node, code, code))
+    own = own_names(scoped(node, inner, code, code))
     shared = [name for name in code.co_cellvars if name in own]
     if shared:
         raise Unfit(
@@ -111,7 +113,7 @@ def body_of(task: Task[..., Any]) -> Body:
         if name in _FRAME_READERS or _reads_frames(scope.get(name)):
             raise Unfit(f"it uses '{name}', which sees the loop", _line_of(node, name))
     names = tuple(name for name in code.co_varnames if name in own)
-    body = Body(task, func, node, names, outer_names(node, code), imported)
+    body = Body(task, func, node, inner, names, outer_names(inner, code), imported)
     for value, obstacle in _returned(node.body, None):
         _note_tail(body, scope, value, obstacle)
     if not body.tails:

@@ -155,7 +155,7 @@ class Trampoline(_Trampoline):
     ) -> tuple[Any, int, Sequence[Any]]:
         """The same; or _WRITTEN, with the next arguments."""
         variables, held = len(context), self._held
-        get, are_plain = self._members.get, ATOMS.issuperset
+        get, atoms = self._members.get, ATOMS
         this = self._members[self.tasks[state]]
         call, leaves = this.call, self._leaves
         try:
@@ -169,12 +169,19 @@ class Trampoline(_Trampoline):
                     or value.kwargs
                     or len(given) != that.count
                     or value.target_blueprint_id is not None
-                    or (not are_plain(map(type, given)) and leaves(this, value, given, args))
                 ):
                     found = self._following(this, value, args)
                     if found is None:
                         break
                     (that, given), found = found, None
+                else:
+                    for argument in given:  # for a few, faster than a call that looks at all
+                        if type(argument) not in atoms:
+                            if leaves(this, value, given, args):
+                                that = None
+                            break
+                    if that is None:
+                        break
                 this, call, args = that, that.call, given
                 if len(context) != variables or (held and differs(context, held)):
                     value = _WRITTEN

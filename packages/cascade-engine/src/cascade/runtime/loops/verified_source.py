@@ -18,13 +18,14 @@ import operator
 import re
 import sys
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 from cascade.runtime.current import uses_current
-from cascade.runtime.loops.ast_walk import nodes
+from cascade.runtime.loops.ast_walk import children, nodes
 from cascade.spec.task import Task
 
 #: ``__name`` in the class ``Class``, as Python writes it in the code of methods.
@@ -115,10 +116,12 @@ class Source(NamedTuple):
 
     Attributes:
         node: Its syntax tree, with the line numbers and columns of its file.
+        inner: All nodes of its body.
         imported: The names that were imported when it was compiled: see ``compiled``.
     """
 
     node: FunctionNode
+    inner: Sequence[ast.AST]
     imported: tuple[str, ...]
 
 
@@ -141,10 +144,11 @@ def source_of(func: Any) -> Source:
     code = func.__code__
     if code.co_name == "<lambda>":
         raise Unfit("it is a lambda", code.co_firstlineno)
-    node = _parsed(func)
-    for names in _imports(node, func):
-        if compiled(node, code, imported=names) == code:
-            return Source(node, names)
+    for node in _parsed(func):
+        inner = nodes(*node.body)
+        for names in _imports(inner, func):
+            if compiled(node, code, imported=names) == code:
+                return Source(node, inner, names)
     private = next(filter(_PRIVATE.match, (*code.co_names, *code.co_freevars)), None)
     if private is not None:  # compiled outside of the class, it would have another name
         raise Unfit(f"it uses '{private}', a private name of its class")
@@ -192,7 +196,7 @@ def compiled(
     return _code_in(module, node.name)
 
 
-def _imports(node: FunctionNode, func: FunctionType) -> Iterator[tuple[str, ...]]:
+def _imports(inner: Iterable[ast.AST], func: FunctionType) -> Iterator[tuple[str, ...]]:
     """Guesses about which of its names the module has imported, the best one first.
 
     The compiler treats ``name.attribute()`` differently if ``name`` was imported (according to its
@@ -200,7 +204,7 @@ def _imports(node: FunctionNode, func: FunctionType) -> Iterator[tuple[str, ...]
     """
     bases = dict.fromkeys(
         call.func.value.id
-        for call in nodes(node)
+        for call in inner
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
         and isinstance(call.func.value, ast.Name)
@@ -218,22 +222,51 @@ def _imports(node: FunctionNode, func: FunctionType) -> Iterator[tuple[str, ...]
         yield from (names for names in itertools.combinations(bases, count) if names != best)
 
 
-def _parsed(func: FunctionType) -> FunctionNode:
+def _parsed(func: FunctionType) -> Iterator[FunctionNode]:
+    """The syntax trees of lines that may be the source of ``func``, the best guess first.
+
+    Raises:
+        Unfit: There are no more.
+    """
     code = func.__code__
-    lines = linecache.getlines(code.co_filename, func.__globals__)
+    lines = linecache.getlines(code.co_filename, func.__globals__)[code.co_firstlineno - 1 :]
+    # Statements that the compiler has left out may follow; a search for the end takes much longer.
+    named = lines[: _last_line(code) + 1 - code.co_firstlineno]
+    node = _function_in(named, code)
+    if node is not None:
+        yield node
+    with suppress(SyntaxError, tokenize.TokenError):
+        block = inspect.getblock(lines)
+        if node is None or block != named:
+            node = _function_in(block, code)
+            if node is not None:
+                yield node
+    if node is None:
+        raise Unfit("its source is not at hand", code.co_firstlineno)
+
+
+def _last_line(code: CodeType) -> int:
+    """The last line that belongs to an instruction of a function, or of its inner functions."""
+    ends = [end for _, end, _, _ in code.co_positions() if end is not None]
+    ends += [_last_line(inner) for inner in code.co_consts if isinstance(inner, CodeType)]
+    return max(ends, default=code.co_firstlineno)
+
+
+def _function_in(block: Sequence[str], code: CodeType) -> FunctionNode | None:
+    if not block:
+        return None
+    indented = block[0][:1].isspace()
+    # Columns and continued strings stay unchanged; dedenting would change them.
+    above = code.co_firstlineno - 1 - indented
+    text = "\n" * above + ("if 1:\n" if indented else "") + "".join(block)
     try:
-        block = inspect.getblock(lines[code.co_firstlineno - 1 :])
-        indented = block[0][:1].isspace()
-        # Columns and continued strings stay unchanged; dedenting would change them.
-        above = code.co_firstlineno - 1 - indented
-        text = "\n" * above + ("if 1:\n" if indented else "") + "".join(block)
         tree = ast.parse(text, code.co_filename)  # the file name is for filters of warnings
-    except (IndexError, SyntaxError, tokenize.TokenError):
-        raise Unfit("its source is not at hand", code.co_firstlineno) from None
-    for node in nodes(tree):
+    except SyntaxError:
+        return None
+    for node in (*tree.body, *(child for statement in tree.body for child in children(statement))):
         if isinstance(node, FunctionNode) and node.name == code.co_name:
             return node
-    raise Unfit("its source is not at hand", code.co_firstlineno)
+    return None
 
 
 def _without_type_parameters(node: FunctionNode) -> FunctionNode:
