@@ -205,6 +205,8 @@ class Commits:
             is_held = is_held and (asks or depends or is_effect)
         if is_held:
             self.hold(partial(self._is_next, work, result))
+        else:
+            self._desk.tell()
         return is_held
 
     def _is_due(self, work: Work) -> bool:
@@ -228,6 +230,7 @@ class Commits:
             self._journal.goes_on(
                 work.node, TailCall(args, kwargs, None, loop.task), steps=0, counts=False
             )
+            self._desk.tell()
 
     def _is_next(self, work: Work, result: Any) -> None:
         self._followed.append((work, result))
