@@ -207,12 +207,11 @@ class Desk:
     def _present_chunk(self) -> list[Chunk]:
         if not self._entries:
             return []
-        codec = self._writer.codec
-        entries = [
-            entry if isinstance(entry, bytes) else written_later(codec, entry)
-            for entry in self._entries.values()
-        ]
-        return [Chunk(self.chunk, b"\n".join(entries))]
+        entries = self._entries.values()
+        later = [entry for entry in entries if not isinstance(entry, bytes)]
+        texts = map(str.encode, written_later(self._writer.codec, later) if later else ())
+        lines = [entry if isinstance(entry, bytes) else next(texts) for entry in entries]
+        return [Chunk(self.chunk, b"\n".join(lines))]
 
     def _commit(self) -> Commit:
         """All that is to be written; the containers are given away."""

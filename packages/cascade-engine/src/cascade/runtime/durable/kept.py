@@ -17,7 +17,6 @@ from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.rows import (
     BLOB,
     VALUE,
-    Later,
     Row,
     plain_values,
     rows_of,
@@ -98,7 +97,7 @@ class Kept:
 
         It is encoded with the next commit. The type of the value is in ``LASTING``.
         """
-        chunk = self._desk.outcome(key, Later(key, task, int(time() * 1000), value))
+        chunk = self._desk.outcome(key, (key, task, int(time() * 1000), value))
         if chunk != self._last:  # one that is never dropped
             self._last = chunk
             self._needed[chunk] += 1

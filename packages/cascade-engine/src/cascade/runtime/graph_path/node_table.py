@@ -66,7 +66,7 @@ class Nodes:
         self._record: Record | None = parts.run.record
         self._activate = parts.dispatch.activate
         self._journal = parts.run.journal
-        if self._journal is not None:
+        if self._journal is not None and self._journal.has_records:
             self._activate = parts.commits.activate
         #: Finds the nodes of the target's graph, without those with outcomes of earlier processes.
         self.wire: Wire = wire if self._journal is None else parts.commits.wire
