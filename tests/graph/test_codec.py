@@ -12,6 +12,7 @@ from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -696,3 +697,20 @@ def test_what_has_no_form_is_pickled_if_that_was_asked_for():
 
 def test_the_module_of_the_classes_is_the_one_that_bodies_name():
     assert stored.__name__ == "tests.graph.stored"
+
+
+@pytest.mark.parametrize("key", [None, "secret"])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [1, -3, True, False, None, 0.1, -1.7976931348623157e308, 1e-7, 2**70],
+        [1, math.nan, 2],
+        [math.inf, -math.inf],
+        [7, 10**5000],
+    ],
+    ids=["none", "plain", "nan", "infinities", "huge"],
+)
+def test_atoms_are_encoded_together_as_one_by_one(key: str | None, values: list[Any]) -> None:
+    codec = Codec(signing_key=key)
+    assert codec.dumps_atoms(values) == [codec.dumps(value).decode() for value in values]

@@ -202,3 +202,35 @@ def test_it_is_part_of_a_graph_as_json(kept: Any) -> None:
 
 def test_it_may_be_switched_off() -> None:
     assert large(1).with_checkpoint(every=1).with_checkpoint()._calls.checkpoint is None
+
+
+# -- long loops -----------------------------------------------------------------------------------
+
+
+@cs.task
+async def ping(left: int, limited: int) -> Any:
+    if left == limited:
+        looks[-1]()
+    return keyed.tail(left) if left <= 0 else pong.tail(left - 1, limited)
+
+
+@cs.task
+async def pong(left: int, limited: int) -> Any:
+    return ping.tail(left - 1, limited)
+
+
+@cs.task
+async def keyed(_left: int, key: str = cs.inject(cs.idempotency_key)) -> str:
+    return key
+
+
+@pytest.mark.parametrize("limited", [-1, 50, 1400], ids=["never", "late", "early"])
+@PATHS
+async def test_every_step_of_a_long_loop_counts_in_the_keys_after_it(
+    limited: int, use_vm: bool
+) -> None:
+    """Also of batches that had no record of their own, whatever makes the loop end (D3)."""
+    async with cs.Engine(store="memory:", durability="async") as engine:
+        looks.append(lambda: engine.constraints.limit_rate("task:pong", "1000000/s"))
+        key = await engine.run(ping(1500, limited), run_id="run", use_vm=use_vm)
+    assert key.rpartition("/")[2] == "1501"

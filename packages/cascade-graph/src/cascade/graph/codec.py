@@ -106,6 +106,17 @@ class Codec:
         body = self.encode(value)
         return body if self._key is None else self.seal(body, purpose)
 
+    def dumps_atoms(self, values: Sequence[Any]) -> list[str]:
+        """``dumps`` for numbers, bools and None, as texts; together, in a fraction of the time."""
+        if self._key is None:
+            try:
+                texts = _encode(values)[1:-1].split(",")
+            except ValueError:  # nan, an infinity or a huge int
+                texts = []
+            if len(texts) == len(values):
+                return texts
+        return [self.dumps(value).decode() for value in values]
+
     def loads(self, body: bytes, purpose: bytes = b"") -> Any:
         """Decode what ``dumps`` returned for this purpose.
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
+from itertools import chain, repeat
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -159,31 +160,46 @@ class _Namer:
         self._users: Mapping[LazyResult[Any], tuple[str, object]] | None = None
         self._places = _Places()
 
-    def name(self, level: Iterable[LazyResult[Any]], lazies: Iterable[LazyResult[Any]]) -> None:
+    def name(self, level: Sequence[LazyResult[Any]], lazies: Iterable[LazyResult[Any]]) -> None:
         """Make the keys of a level; those of the levels below exist."""
-        keys = self.keys
-        first: dict[bytes, LazyResult[Any]] = {}
+        contents = self._contents(level)
+        self.keys.update(zip(level, contents, strict=True))
+        if len(set(contents)) == len(contents):
+            return
         several: dict[bytes, list[LazyResult[Any]]] = {}
+        for lazy, content in zip(level, contents, strict=True):
+            several.setdefault(content, []).append(lazy)
+        for content, equal in several.items():
+            if len(equal) > 1 and equal[0].task is not GATHER:
+                if self._users is None:
+                    self._users = _first_users(lazies)
+                self.keys.update(_told_apart(content, equal, self._users, self._places))
+
+    def _contents(self, level: Iterable[LazyResult[Any]]) -> list[bytes]:
+        """The digests of a level, mostly of calls with one plain argument of the same task."""
+        contents: list[bytes] = []
+        add, last, begin = contents.append, None, None
         for lazy in level:
-            keys[lazy] = content = self._content(lazy)
-            before = first.setdefault(content, lazy)
-            if before is not lazy and lazy.task is not GATHER:
-                several.setdefault(content, [before]).append(lazy)
-        if several:
-            if self._users is None:
-                self._users = _first_users(lazies)
-            for content, equal in several.items():
-                keys.update(_told_apart(content, equal, self._users, self._places))
+            args = lazy.args
+            encode = ATOMS.get(type(args[0])) if len(args) == 1 else None
+            if encode is None or lazy._policies is not None or lazy.kwargs:
+                add(self._content(lazy))
+                continue
+            task = lazy.task
+            if begin is None or task is not last:
+                last, begin = task, self._head(task).copy
+            whole = begin()  # quicker than a new one
+            whole.update(encode(args[0]))
+            add(whole.digest())
+        return contents
 
     def _content(self, lazy: LazyResult[Any]) -> bytes:
         """The digest of everything that makes a node what it is."""
         task = lazy.task
-        # Each operator has an Operation of its own.
-        part = task if isinstance(task, Task) else task.name
         parts: list[bytes] = []
         try:
-            if task is GATHER and _is_unordered(lazy):
-                parts.append(self._recipe(lazy.args[0], lazy.args[1:]))
+            if task is GATHER:
+                parts += self._container(lazy)
             else:
                 for value in lazy.args:
                     encode = ATOMS.get(type(value))
@@ -205,7 +221,7 @@ class _Namer:
             if policies.name is not None:
                 given = policies.name.encode("utf-8", "surrogatepass")
                 parts.append(b"named%d:%b" % (len(given), given))
-        whole = (self._heads.get(part) or self._head(part)).copy()  # quicker than a new one
+        whole = self._head(task).copy()
         whole.update(b"".join(parts))
         digest: bytes = whole.digest()
         return digest
@@ -223,6 +239,14 @@ class _Namer:
             return b"a:", name_of(type(value)).encode(), b";"
         return writer.parts
 
+    def _container(self, lazy: LazyResult[Any]) -> Iterable[bytes]:
+        """The encoding of a container with lazy values in it, of which there may be very many."""
+        recipe, *leaves = lazy.args
+        if _is_unordered(lazy):
+            return [self._recipe(recipe, leaves)]
+        keys = map(self.keys.__getitem__, leaves)
+        return [*self._argument(recipe), *chain.from_iterable(zip(repeat(_KEY), keys))]
+
     def _recipe(self, recipe: Recipe, leaves: Sequence[LazyResult[Any]]) -> bytes:
         """The digest of a container with sets in it, whose leaves have no certain order."""
         built: list[bytes] = []
@@ -238,12 +262,18 @@ class _Namer:
             built.append(writer.digest())
         return built[-1]
 
-    def _head(self, part: Any) -> Any:
-        writer = Digester(None)
-        named = isinstance(part, Task)
-        writer.put(b"task" if named else b"node", (name_of(part) if named else part).encode())
-        writer.put(b"in", self._context)
-        head = self._heads[part] = blake2b(b"".join(writer.parts), digest_size=SIZE)
+    def _head(self, task: Operation) -> Any:
+        """A hash of what the keys of all calls of a task begin with."""
+        # Each operator has an Operation of its own.
+        part = task if isinstance(task, Task) else task.name
+        head = self._heads.get(part)
+        if head is None:
+            writer = Digester(None)
+            named = isinstance(part, Task)
+            name = name_of(part) if isinstance(part, Task) else part
+            writer.put(b"task" if named else b"node", name.encode())
+            writer.put(b"in", self._context)
+            head = self._heads[part] = blake2b(b"".join(writer.parts), digest_size=SIZE)
         return head
 
 

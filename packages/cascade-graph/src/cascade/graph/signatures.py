@@ -9,6 +9,7 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from cascade.graph.naming import NodeKey, node_keys
+from cascade.graph.values import NONE_KNOWN
 from cascade.spec.digest import SIZE
 from cascade.spec.errors import SerializationError
 from cascade.spec.lazy_types import LazyResult
@@ -28,14 +29,26 @@ class Signature:
 
     Attributes:
         digest: 16 bytes.
-        nodes: Key → name of each node, inputs first; empty if there are too many to store.
     """
 
-    __slots__ = ("digest", "nodes")
+    __slots__ = ("_keys", "_nodes", "digest")
 
-    def __init__(self, digest: bytes, nodes: dict[NodeKey, str]) -> None:
+    def __init__(
+        self,
+        digest: bytes,
+        nodes: dict[NodeKey, str] | None = None,
+        keys: Mapping[LazyResult[Any], NodeKey] = NONE_KNOWN,
+    ) -> None:
         self.digest = digest
-        self.nodes = nodes
+        self._nodes = nodes
+        self._keys = keys
+
+    @property
+    def nodes(self) -> dict[NodeKey, str]:
+        """Key → name of each node, inputs first; empty if there were too many to store."""
+        if self._nodes is None:  # it is seldom needed of a large target
+            self._nodes = {key: lazy.name for lazy, key in self._keys.items()}
+        return self._nodes
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Signature) and self.digest == other.digest
@@ -45,7 +58,7 @@ class Signature:
 
     def to_bytes(self) -> bytes:
         """JSON, for stores."""
-        nodes = self.nodes if len(self.nodes) <= _MOST else {}
+        nodes = self.nodes if len(self._nodes or self._keys) <= _MOST else {}
         named = [[key.hex(), name] for key, name in nodes.items()]
         return json.dumps({"digest": self.digest.hex(), "nodes": named}).encode()
 
@@ -74,7 +87,7 @@ def signature_of(keys: Mapping[LazyResult[Any], NodeKey]) -> Signature:
     # All of them, because the key of the target leaves out nodes that it only comes after.
     whole = b"".join(sorted(keys.values()))
     digest = blake2b(whole, digest_size=SIZE).digest()
-    return Signature(digest, {key: lazy.name for lazy, key in keys.items()})
+    return Signature(digest, keys=keys)
 
 
 def difference(stored: Signature, given: Signature) -> str:

@@ -12,7 +12,7 @@ from cascade.adapters.cache.lock_file import claims_at
 from cascade.adapters.cache.sql_entries import Cursor, Execute, SqlEntries
 from cascade.adapters.cache.value_files import ValueFiles
 from cascade.adapters.stores.schema import Migration
-from cascade.adapters.stores.sqlite_files import SQLiteFile, writing
+from cascade.adapters.stores.sqlite_files import SQLiteFile, Writing
 from cascade.spec.errors import StoreError
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ class SQLiteEntries(SqlEntries):
 
     def write(self, action: Callable[[Execute], T]) -> T:
         def act(execute: _Execute) -> T:
-            with writing(execute.connection):
+            with Writing(execute.connection):
                 return action(execute)
 
         return self._writing.do(act)

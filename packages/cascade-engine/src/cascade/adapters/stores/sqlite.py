@@ -13,7 +13,7 @@ from cascade.adapters.stores import checks, sqlite_rows, transitions
 from cascade.adapters.stores.idle_connections import Idle
 from cascade.adapters.stores.listeners import Listeners
 from cascade.adapters.stores.schema.sqlite import MIGRATIONS
-from cascade.adapters.stores.sqlite_files import SQLiteFile, writing
+from cascade.adapters.stores.sqlite_files import SQLiteFile, Writing
 from cascade.adapters.stores.sqlite_limits import SQLiteLimits
 from cascade.adapters.stores.sqlite_quick import QuickCommits
 from cascade.spec.checks import check_seconds
@@ -296,7 +296,7 @@ class SQLiteStore:
                 self._writer = self._file.connect()
             connection = self._writer
             try:
-                with writing(connection):
+                with Writing(connection):
                     yield connection
                     if news:
                         connection.execute(

@@ -13,7 +13,7 @@ from typing import Final
 
 from cascade.adapters.stores import checks
 from cascade.adapters.stores.schema.sqlite import LIMITS
-from cascade.adapters.stores.sqlite_files import SQLiteFile, writing
+from cascade.adapters.stores.sqlite_files import SQLiteFile, Writing
 from cascade.spec.limit_store import Revision
 from cascade.spec.run_store import Unsubscribe
 
@@ -56,7 +56,7 @@ class SQLiteLimits:
             return self._document(connection, name), time.monotonic()
 
     def revise(self, name: str, revision: Revision) -> None:
-        with self._usable() as connection, writing(connection):
+        with self._usable() as connection, Writing(connection):
             new = revision(self._document(connection, name), time.monotonic)
             if new is not None:
                 connection.execute(

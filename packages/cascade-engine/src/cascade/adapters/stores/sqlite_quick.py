@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cascade.adapters.stores import sqlite_rows
-from cascade.adapters.stores.sqlite_files import SQLiteFile, writing
+from cascade.adapters.stores.sqlite_files import SQLiteFile, Writing
 from cascade.spec.run_rows import Commit, Receipt
 
 #: One commit of so many is left to the other connection. Each writes some pages of 4 KiB to the
@@ -45,7 +45,7 @@ class QuickCommits:
                 self._connection.execute("PRAGMA wal_autocheckpoint=0")
             connection = self._connection
             try:
-                with writing(connection):
+                with Writing(connection):
                     return sqlite_rows.commit(connection, batch, time.time(), seconds)
             except sqlite3.Error as error:
                 self._connection = None

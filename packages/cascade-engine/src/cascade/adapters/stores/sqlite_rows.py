@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -52,12 +53,20 @@ def put(connection: sqlite3.Connection, sql: str, rows: Iterable[Sequence[Any]])
     The numbers of rows are powers of two, so that SQLite prepares few different statements.
     """
     left = list(rows)
+    if len(left) == 1:  # of a step of an agent
+        connection.execute(_of_one(sql, len(left[0])), left[0])
+        return
     while left:
         count = min(_MOST_ROWS, 1 << (len(left).bit_length() - 1))
         now, left = left[:count], left[count:]
         row = "(" + ", ".join("?" * len(now[0])) + ")"
         values = list(chain.from_iterable(now))
         connection.execute(sql.format(", ".join([row] * count)), values)
+
+
+@lru_cache(maxsize=64)
+def _of_one(sql: str, columns: int) -> str:
+    return sql.format(f"({', '.join('?' * columns)})")
 
 
 def select(connection: sqlite3.Connection, where: str, *values: Any) -> list[RunRecord]:

@@ -89,6 +89,8 @@ class Journal:
         self._records = NodeRecords(codec, keys, desk, blobs, fetch)
         self._waits = WaitRecords(desk)
         self._places = Places(self._drop, self._records.drop)
+        #: All are empty as long as nodes have only had values.
+        self._events = (*self._places.all, *self.transactions.all)
         #: The error that ended the run before its graph had begun.
         self._stopped: BaseException | None = None
         self._release: Callable[[Sequence[Callable[[], object]]], None] | None = None
@@ -135,10 +137,8 @@ class Journal:
             SerializationError: A chunk is damaged.
         """
         places = self._places
-        self._kept.load(loaded.chunks)
-        for row in self._kept.done.values():
-            if row.owner is not None:
-                places.add_inner(row.key, row.owner)
+        for key, owner in self._kept.load(loaded.chunks).items():
+            places.add_inner(key, owner)
         for outcome in loaded.outcomes:
             for row in self.transactions.load(outcome):
                 self._kept.done.setdefault(row.key, row)
@@ -161,6 +161,10 @@ class Journal:
         """Whether a node has its outcome from an earlier process."""
         return self.outcomes.has(lazy)
 
+    def finder(self) -> Callable[[LazyResult[Any]], bool] | None:
+        """``has``, but quicker for many nodes, until anything changes; None if no node has."""
+        return self.outcomes.finder()
+
     def outcomes_of(self, lazies: Sequence[LazyResult[Any]]) -> Iterator[Any]:
         """The outcomes of nodes that have one from an earlier process, in the order of ``lazies``.
 
@@ -172,6 +176,11 @@ class Journal:
         except TaskNotImportedError as error:
             self.not_imported = error
             raise
+
+    @property
+    def has_records(self) -> bool:
+        """Whether ``handed`` may give anything."""
+        return len(self._records) > 0
 
     def handed(self, lazy: LazyResult[Any]) -> Continued | None:
         """What a node goes on as, according to its record; None without one. Once for each node.
@@ -234,10 +243,11 @@ class Journal:
             NotStorableError: Its value has no stored form, and the journal is strict.
         """
         if type(outcome) in LASTING and self._is_simple(node):
-            key = self.keys.lasting[node]
-            if key not in self._kept.done:
-                self._kept.write_later(key, node.task.name, outcome)
-            return
+            lasting = self.keys.lasting.get(node)
+            if lasting is not None:
+                if lasting not in self._kept.done:
+                    self._kept.write_later(lasting, node.task.name, outcome)
+                return
         named = self.keys.named(node)
         if named is None or (issubclass(type(outcome), Missing) and not is_error(outcome, node)):
             return  # when the run is resumed, it ends so again, from its record on (D8)
@@ -373,13 +383,7 @@ class Journal:
 
     def _is_simple(self, node: LazyResult[Any]) -> bool:
         """Whether a node is a call of a task in a graph in which nothing else has happened yet."""
-        return (
-            node._policies is None
-            and type(node.task) is Task
-            and self._places.are_none
-            and self.transactions.are_none
-            and node in self.keys.lasting
-        )
+        return node._policies is None and type(node.task) is Task and not any(self._events)
 
     def _drop(self, key: NodeKey) -> None:
         """Drop all that is kept of a node which is not needed any more."""

@@ -7,14 +7,21 @@ outcome that mentions it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import time
 from typing import Any, Final
 
 from cascade.graph.naming import NodeKey
 from cascade.runtime.durable.blobs import LARGE, Blobs
 from cascade.runtime.durable.desk import Desk
-from cascade.runtime.durable.rows import BLOB, VALUE, Later, Row, rows_of, written
+from cascade.runtime.durable.rows import (
+    BLOB,
+    VALUE,
+    Row,
+    plain_values,
+    rows_of,
+    written,
+)
 from cascade.spec.run_rows import Chunk
 
 #: Types of small values that never change and always have a stored form.
@@ -29,36 +36,53 @@ class Kept:
         blobs: Has the large values.
 
     Attributes:
-        done: Outcomes of earlier processes that are still needed.
+        done: Outcomes of earlier processes that are still needed. A value of a node of the target's
+            graph may stand without its row.
     """
 
     def __init__(self, desk: Desk, blobs: Blobs) -> None:
         self._desk = desk
         self._blobs = blobs
-        self.done: dict[NodeKey, Row] = {}
+        self.done: dict[NodeKey, Row | bytes] = {}
         #: Node → the chunk of its outcome; chunk → how many outcomes in it are needed.
         self._chunks: dict[NodeKey, int] = {}
         self._needed: Counter[int] = Counter()
         #: The last chunk with such a value.
         self._last = 0
 
-    def load(self, chunks: Iterable[Chunk]) -> None:
+    def load(self, chunks: Iterable[Chunk]) -> Mapping[NodeKey, NodeKey]:
         """Take over the outcomes of earlier processes.
+
+        Returns:
+            The owners of nodes that belong to graphs which others have returned.
 
         Raises:
             SerializationError: A chunk is damaged.
         """
-        done, places = self.done, self._chunks
+        done = self.done
+        owners: dict[NodeKey, NodeKey] = {}
         for chunk in chunks:
-            rows = rows_of(chunk)
-            self._needed[chunk.number] += len(rows)
-            for row in rows:
-                if row.key in done:  # it was computed again nevertheless
-                    self.drop(row.key)
-                done[row.key] = row
-                places[row.key] = chunk.number
-                if row.kind == BLOB:
-                    self._blobs.hold(row.key, [bytes.fromhex(row.body.decode())])
+            plain = plain_values(chunk)
+            if plain is None or not done.keys().isdisjoint(plain[0]):
+                self._load_rows(chunk, owners)
+                continue
+            keys, bodies = plain
+            done.update(zip(keys, bodies, strict=True))
+            self._chunks.update(dict.fromkeys(keys, chunk.number))
+            self._needed[chunk.number] += len(keys)
+        return owners
+
+    def _load_rows(self, chunk: Chunk, owners: dict[NodeKey, NodeKey]) -> None:
+        for row in rows_of(chunk):
+            if row.key in self.done:  # it was computed again nevertheless
+                self.drop(row.key)
+                owners.pop(row.key, None)
+            self.done[row.key] = row
+            self._count(row.key, chunk.number)
+            if row.owner is not None:
+                owners[row.key] = row.owner
+            if row.kind == BLOB:
+                self._blobs.hold(row.key, [bytes.fromhex(row.body.decode())])
 
     def write(self, key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: bytes) -> None:
         """Write an outcome, and a large value apart."""
@@ -73,7 +97,7 @@ class Kept:
 
         It is encoded with the next commit. The type of the value is in ``LASTING``.
         """
-        chunk = self._desk.outcome(key, Later(key, task, int(time() * 1000), value))
+        chunk = self._desk.outcome(key, (key, task, int(time() * 1000), value))
         if chunk != self._last:  # one that is never dropped
             self._last = chunk
             self._needed[chunk] += 1

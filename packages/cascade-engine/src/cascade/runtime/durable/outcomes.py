@@ -59,6 +59,15 @@ class Outcomes:
             return False
         return self._keys.find(lazy) in self._kept.done
 
+    def finder(self) -> Callable[[LazyResult[Any]], bool] | None:
+        """``has`` as it is now, None if no node has: a look into a set for the target's graph."""
+        lasting, done = self._keys.lasting, self._kept.done
+        if not done:
+            return None
+        if len(self._keys) > len(lasting):
+            return self.has
+        return {lazy for lazy, key in lasting.items() if key in done}.__contains__
+
     def of(self, lazy: LazyResult[Any]) -> Any:
         """The outcome of such a node.
 
@@ -66,6 +75,8 @@ class Outcomes:
             SerializationError: It cannot be read in this process.
         """
         row = self._kept.done[self._keys[lazy]]
+        if isinstance(row, bytes):
+            return self._codec.loads(row)
         body = row.body
         if row.kind == BLOB:
             body = self._fetch(bytes.fromhex(body.decode()))
@@ -78,10 +89,10 @@ class Outcomes:
         Raises:
             SerializationError: An outcome cannot be read in this process. Raised in its turn.
         """
-        done, find = self._kept.done, self._keys.find
-        rows = [done[key] for lazy in lazies if (key := find(lazy)) is not None]
-        if len(rows) == len(lazies) and {row.kind for row in rows} <= {VALUE}:
-            plain = self._codec.loads_plain([row.body for row in rows])
+        done, key_of = self._kept.done, self._keys.lasting.get
+        bodies = [row for lazy in lazies if isinstance(row := done.get(key_of(lazy, b"")), bytes)]
+        if len(bodies) == len(lazies):
+            plain = self._codec.loads_plain(bodies)
             if plain is not None:
                 return plain
         return map(self.of, lazies)

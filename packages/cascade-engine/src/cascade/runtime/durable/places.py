@@ -6,7 +6,7 @@ has its value or continues as something else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 
 from cascade.graph.naming import NodeKey
 from cascade.runtime.durable.keys import Named
@@ -51,11 +51,8 @@ class Places:
         self._places: dict[NodeKey, Place] = {}
         #: Target of a graph → the node that has continued as it, which gets the same outcome.
         self._same: dict[NodeKey, NodeKey] = {}
-
-    @property
-    def are_none(self) -> bool:
-        """Whether no node has continued."""
-        return not (self._places or self._same)
+        #: All are empty as long as no node has continued.
+        self.all: tuple[Sized, ...] = self._places, self._same
 
     def __getitem__(self, key: NodeKey) -> Place:
         return self._places[key]

@@ -25,7 +25,8 @@ from cascade.spec.wording import short
 _PURPOSE = b"program"
 #: The start of a reference to the main module. In another process that is another module.
 _OF_MAIN = b'"__main__:'
-
+#: Nodes from which on making the record of a target takes longer than a look into the store.
+_LARGE: Final = 1_000
 
 NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -48,14 +49,17 @@ class Wanted(NamedTuple):
     """A run that is asked for.
 
     Attributes:
-        new: As it is created, if there is none with its id.
+        new: As it is created, if there is none with its id; see ``is_large``.
         program: Its target.
         signature: The identity of that (D1).
+        is_large: Whether ``new`` lacks the record of the target, because a look into the store
+            takes less time than making one; ``completed`` adds it.
     """
 
     new: NewRun
     program: Program
     signature: Signature
+    is_large: bool
 
 
 def wanted(
@@ -82,23 +86,26 @@ def wanted(
     named = node_keys(target, context=ROOT)
     keys = Keys(named)
     signature = signature_of(named)
-    try:
-        program = _program_of(codec, target, named)
-    except SerializationError:
-        if portable:
-            raise
-        program = None
+    is_large = len(named) >= _LARGE and not portable
     new = NewRun(
         run_id,
         target.name,
         signature.digest,
-        program,
+        None if is_large else _program_if_any(codec, target, named, portable),
         codec.dumps(dict(params)),
         identity(signature, keys, options),
         priority,
         at,
     )
-    return Wanted(new, Program(target, keys, params), signature)
+    return Wanted(new, Program(target, keys, params), signature, is_large)
+
+
+def completed(codec: Codec, wanted: Wanted) -> NewRun:
+    """A wanted run with the record of its target, if that has a form; some 1 µs for each node."""
+    if not wanted.is_large:
+        return wanted.new
+    target, keys, _ = wanted.program
+    return wanted.new._replace(program=_program_if_any(codec, target, keys.lasting))
 
 
 def check_same(codec: Codec, wanted: Wanted, run: RunRecord, loaded: Loaded) -> None:
@@ -152,6 +159,25 @@ def stored_target(codec: Codec, loaded: Loaded) -> bytes | None:
         SerializationError: It is signed with another key.
     """
     return None if loaded.program is None else codec.unseal(loaded.program, _PURPOSE)
+
+
+def _program_if_any(
+    codec: Codec,
+    target: LazyResult[Any],
+    keys: Mapping[LazyResult[Any], NodeKey],
+    portable: bool = False,
+) -> bytes | None:
+    """The target for other processes; None if they could not read it.
+
+    Raises:
+        SerializationError: ``portable``, and they could not.
+    """
+    try:
+        return _program_of(codec, target, keys)
+    except SerializationError:
+        if portable:
+            raise
+        return None
 
 
 def _program_of(

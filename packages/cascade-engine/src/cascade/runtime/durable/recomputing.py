@@ -66,6 +66,7 @@ def without_changed(codec: Codec, loaded: Loaded, program: Program, desk: Desk) 
     left = _drop(loaded, graphs, keys, desk)
     body = codec.seal(json.dumps(to_document(now)).encode(), CODE.encode())
     desk.record(Record(CODE.encode(), CODE, 0, body))
+    desk.tell()
     return Recomputed(left, changes)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cascade.runtime.durable.programs import read_program
 from cascade.runtime.durable.runs import Begin, DurableRuns
+from cascade.runtime.durable.starting import as_claimed
 from cascade.runtime.options import MOST_RECOVERIES
 from cascade.spec.errors import RunNotFoundError
 from cascade.spec.run_rows import Loaded, RunStatus
@@ -46,4 +47,5 @@ async def resumed(runs: DurableRuns, run_id: str, begin: Callable[[Loaded], Begi
     assert loaded is not None
     async with runs.claims.owned(run) as tenure:
         await runs.refuse_stuck(run, tenure, MOST_RECOVERIES)
-        return await runs.execute(run, program, begin(loaded), tenure)
+        known = as_claimed(run, loaded)
+        return await runs.execute(run, program, begin(loaded), tenure, loaded=known)

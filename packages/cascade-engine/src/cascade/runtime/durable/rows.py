@@ -8,13 +8,14 @@ read when a run is resumed, values when they are needed.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from time import time
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey
+from cascade.spec.digest import SIZE
 from cascade.spec.errors import SerializationError
 from cascade.spec.run_rows import Chunk
 
@@ -23,6 +24,10 @@ from cascade.spec.run_rows import Chunk
 VALUE: Final = 0
 ERROR: Final = 1
 BLOB: Final = 2
+#: In the head of a value of a node of the target's graph, between the task and the time.
+_PLAIN: Final = b'",%d,"",' % VALUE
+#: The place of the key in a head.
+_HEX: Final = slice(2, 2 + 2 * SIZE)
 #: The kind and the key of the record of the code with which a run was computed again.
 CODE: Final = "code"
 
@@ -42,15 +47,10 @@ class Row(NamedTuple):
     time: float
 
 
-class Later(NamedTuple):
-    """The value of a node that is encoded when it is written: it is never changed in place."""
-
-    key: NodeKey
-    #: The name of the task.
-    task: str
-    #: When the node got it, in milliseconds since the epoch.
-    at: int
-    value: Any
+#: The value of a node that is encoded when it is written, because nothing changes it in place: key,
+#: name of the task, when the node got it in milliseconds since the epoch, and the value. A plain
+#: tuple, as each of very many nodes makes one.
+Later: TypeAlias = tuple[NodeKey, str, int, Any]
 
 
 def written(key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: bytes) -> bytes:
@@ -60,10 +60,13 @@ def written(key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: byt
     return head.encode() + body
 
 
-def written_later(codec: Codec, later: Later) -> bytes:
-    """The same for a value that was not encoded before."""
-    key, task, at, value = later
-    return f'["{key.hex()}",{_text(task)},{VALUE},"",{at}]\n'.encode() + codec.dumps(value)
+def written_later(codec: Codec, later: Sequence[Later]) -> list[str]:
+    """The same for values that were not encoded before, in half of the time."""
+    bodies = codec.dumps_atoms([value for *_, value in later])
+    return [
+        f'["{key.hex()}",{_text(task)},{VALUE},"",{at}]\n{body}'
+        for (key, task, at, _), body in zip(later, bodies, strict=True)
+    ]
 
 
 def rows_of(chunk: Chunk) -> list[Row]:
@@ -82,6 +85,26 @@ def rows_of(chunk: Chunk) -> list[Row]:
         ]
     except (ValueError, TypeError) as error:
         raise SerializationError(f"chunk {chunk.number} of a journal is damaged: {error}") from None
+
+
+def plain_values(chunk: Chunk) -> tuple[list[NodeKey], list[bytes]] | None:
+    """The keys and the values in a chunk with nothing but values of nodes of the target's graph.
+
+    Takes a sixth of the time of ``rows_of``. None for a chunk that has anything else, or is
+    damaged.
+    """
+    lines = chunk.body.split(b"\n")
+    heads = lines[::2]
+    # As an unescaped quote, this is in no name of a task.
+    if b"\n".join(heads).count(_PLAIN) != len(heads) or len(lines) != 2 * len(heads):
+        return None
+    try:
+        digits = b"".join([head[_HEX] for head in heads]).decode()
+        whole = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    keys = [whole[start : start + SIZE] for start in range(0, len(whole), SIZE)]
+    return (keys, lines[1::2]) if len(keys) == len(heads) else None
 
 
 def without(chunk: Chunk, keys: Collection[NodeKey]) -> Chunk | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Any
 
-from cascade.runtime.durable.programs import Wanted, check_same
-from cascade.runtime.durable.runs import Begin, DurableRuns
+from cascade.runtime.durable.programs import Wanted, check_same, completed
+from cascade.runtime.durable.runs import Begin, DurableRuns, value_of
 from cascade.runtime.durable.tenure import Tenure
 from cascade.runtime.options import MOST_RECOVERIES
 from cascade.spec.errors import RunConflictError
@@ -31,7 +31,9 @@ async def value_of_run(
         with runs.opening(wanted.new.run_id):
             run, tenure, loaded = await _owned(runs, wanted, stack)
         if tenure is None:
-            return await runs.result(run)
+            if loaded is None:
+                return await runs.result(run)
+            return value_of(runs.codec, run, loaded.result)
         await runs.refuse_stuck(run, tenure, MOST_RECOVERIES)
         return await runs.execute(run, wanted.program, begin, tenure, loaded=loaded, unload=unload)
 
@@ -43,21 +45,51 @@ async def _owned(
 
     The last is None if it has to be read.
     """
-    store, claims, new = runs.store, runs.claims, wanted.new
+    claims, new = runs.claims, wanted.new
+    if wanted.is_large:
+        found = await runs.call(runs.store.find, new.run_id)
+        if found is not None:
+            return await _claimed(runs, wanted, found, stack)
+        new = completed(runs.codec, wanted)
     run, is_new, is_claimed = await claims.created(new)
-    tenure = await stack.enter_async_context(claims.owned(run)) if is_claimed else None
+    if not is_claimed:
+        return await _claimed(runs, wanted, run, stack)
+    tenure = await stack.enter_async_context(claims.owned(run))
     if is_new:
         return run, tenure, Loaded(run, new.program, new.params, new.code, (), (), (), (), None)
-    loaded = await runs.call(store.load, run.number)
+    loaded = await runs.call(runs.store.load, run.number)
     try:
         check_same(runs.codec, wanted, run, loaded)
     except RunConflictError:
-        if tenure is not None:
-            await runs.release(Change(RunStatus.ENQUEUED), tenure)
+        await runs.release(Change(RunStatus.ENQUEUED), tenure)
         raise
-    if tenure is not None or run.status is RunStatus.SUCCEEDED:
-        return run, tenure, loaded
-    run = await claims.by_id(new.run_id)
-    if run.status is not RunStatus.SUCCEEDED:
-        tenure = await stack.enter_async_context(claims.owned(run))
-    return run, tenure, None
+    return run, tenure, loaded
+
+
+async def _claimed(
+    runs: DurableRuns, wanted: Wanted, run: RunRecord, stack: AsyncExitStack
+) -> tuple[RunRecord, Tenure | None, Loaded | None]:
+    """The same of a run that is in the store: compared first, and claimed then."""
+    loaded = await runs.call(runs.store.load, run.number)
+    check_same(runs.codec, wanted, run, loaded)
+    if run.status is RunStatus.SUCCEEDED:
+        return run, None, loaded
+    run = await runs.claims.by_id(wanted.new.run_id)
+    if run.status is RunStatus.SUCCEEDED:
+        return run, None, None
+    tenure = await stack.enter_async_context(runs.claims.owned(run))
+    return run, tenure, as_claimed(run, loaded)
+
+
+def as_claimed(run: RunRecord, loaded: Loaded) -> Loaded | None:
+    """What was read of a run before its claim, if that is all that is known of it; else None.
+
+    Args:
+        run: As it was claimed.
+        loaded: As it was read. A process that executed it then may have written more.
+    """
+    before = loaded.run
+    as_before = before.number, before.epoch + 1, before.inbox
+    if before.status is RunStatus.RUNNING or (run.number, run.epoch, run.inbox) != as_before:
+        return None
+    return loaded._replace(run=run)

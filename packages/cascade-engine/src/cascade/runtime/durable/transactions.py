@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
@@ -38,6 +38,8 @@ class Transactions:
         self._committed: set[NodeKey] = set()
         #: Node with such a task that is being called → what its attempts have in common.
         self._calls: dict[NodeKey, Any] = {}
+        #: All are empty as long as no task has had a transaction.
+        self.all: tuple[Sized, ...] = self._committed, self._calls
 
     def load(self, outcome: Outcome) -> Iterator[Row]:
         """Take over an outcome of an earlier process; its row.
@@ -68,11 +70,6 @@ class Transactions:
         self._committed.add(key)
 
     # -- under the run's lock ---------------------------------------------------------------------
-
-    @property
-    def are_none(self) -> bool:
-        """Whether no task has had a transaction."""
-        return not (self._committed or self._calls)
 
     def __contains__(self, key: NodeKey) -> bool:
         return key in self._committed

@@ -54,6 +54,7 @@ class WaitRecords:
         self._until[key] = until
         body = json.dumps({"until": until}).encode()
         self._desk.record(Record(key + _END, WAIT, 0, body, owner or b""))
+        self._desk.tell()
         return until
 
     def end(self, key: NodeKey) -> None:

@@ -112,6 +112,8 @@ class Dispatch:
     @property
     def busy(self) -> bool:
         """Whether work is active, or will start by itself."""
+        if self._run.journal is not None and self._parts.commits.held:
+            return True
         # The workers first: the places where they leave items are checked after them. Calls in
         # other processes leave theirs to the workers, at any time.
         before = getattr(self._remote, "landings", 0)
@@ -122,7 +124,6 @@ class Dispatch:
             or self._on_loop_now
             or (delays is not None and delays.any)
             or self._run.admissions.permits
-            or (self._run.journal is not None and self._parts.commits.held)
             or ((equal := self._parts.made("cache_waits")) is not None and equal.any)
             or (waits is not None and waits.busy)
             or ((held := self._parts.made("held_calls")) is not None and held.busy)

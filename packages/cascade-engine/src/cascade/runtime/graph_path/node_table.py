@@ -66,7 +66,7 @@ class Nodes:
         self._record: Record | None = parts.run.record
         self._activate = parts.dispatch.activate
         self._journal = parts.run.journal
-        if self._journal is not None:
+        if self._journal is not None and self._journal.has_records:
             self._activate = parts.commits.activate
         #: Finds the nodes of the target's graph, without those with outcomes of earlier processes.
         self.wire: Wire = wire if self._journal is None else parts.commits.wire
@@ -150,8 +150,7 @@ class Nodes:
 
     def _take_done(self, wiring: Wiring) -> list[LazyResult[Any]]:
         """The nodes of a new graph that earlier processes have computed."""
-        known = (lambda _lazy: None) if self.first is None else self.known
-        return self._parts.commits.take_done(wiring, known)
+        return self._parts.commits.take_done(wiring, self.known if self.first else None)
 
     def resume(self, wiring: Wiring, continuation: Continuation, begun: Begun) -> Segment:
         """Add a graph whose first nodes have values, and whose next ones were already called."""

@@ -231,7 +231,7 @@ def steps(bench: Bench) -> None:
 
 def long_agents(bench: Bench) -> None:
     """An agent with so many steps that the beginning and the end of its run do not count."""
-    made = bench.largest * 10
+    made = bench.largest * 100
     name = "SQLite, async"
     with ExitStack() as stack:
         systems = _Systems(stack, {name: STORES[name]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context
+from time import monotonic
 from typing import Any, Final
 
 from cascade.runtime.bus import MessageBus
@@ -60,9 +61,10 @@ class AwaitedLoop(AwaitedCall):
 
     __slots__ = (
         "_budget",
-        "_note_batch",
         "_entries",
         "_most",
+        "_note_batch",
+        "_noted",
         "_run",
         "_steps",
         "_timer",
@@ -97,6 +99,8 @@ class AwaitedLoop(AwaitedCall):
         self._note_batch = note_batch
         #: Ends a batch of a durable run, however long its steps wait, for its record.
         self._timer: asyncio.TimerHandle | None = None
+        #: When a batch was noted that others follow.
+        self._noted = 0.0
         self._steps: Steps | None = None
         #: The calls of the only batch; None for any number of batches.
         self._most: int | None = None
@@ -146,12 +150,16 @@ class AwaitedLoop(AwaitedCall):
     def begin(self) -> Coroutine[Any, Any, Any] | None:
         """The coroutine of the next batch, which takes the arguments over."""
         run, work, loop = self._run, self.work, self.work.loop
-        if self.outcome is not PAUSED or loop is None or (self.made and self._is_over()):
+        if self.outcome is not PAUSED or loop is None:
+            return None
+        if self.made and self._is_over():
+            self._note_all(loop)
             return None
         if self.reports.wanted:
             self.reports.goes_on(work)
         enter = self._entries.entry(loop)
         if enter is None:
+            self._note_all(loop)
             self._entries.leave(work)
             self.outcome = NOT_ENTERED
             return None
@@ -162,8 +170,8 @@ class AwaitedLoop(AwaitedCall):
         if most is None:
             most = min(allowed_steps(run, work, self._budget.left), _FEW)
         self._steps = steps = run.steps.begin(Steps, most)
-        if self._note_batch is not None:
-            self._timer = run.loop.call_later(OFTEN, steps.end)
+        if self._note_batch is not None and self._timer is None:
+            self._timer = run.loop.call_later(OFTEN, self._end_long)
         self.before = self.task.cancelling()
         context = run.context
         now = (self.before, self.task, loop.context, len(context), run.held)
@@ -200,15 +208,30 @@ class AwaitedLoop(AwaitedCall):
         if self.outcome is not PAUSED:
             self.leave()
         if self._note_batch is not None:
-            self._end_batch(self._note_batch, loop)
+            self._note(self._note_batch, loop)
         if self.outcome is not PAUSED:
             return False
         return self._most is None and budget.step()
 
-    def _end_batch(self, note: Callable[[Work, Loop], None], loop: Loop) -> None:
-        assert self._timer is not None
-        self._timer.cancel()
+    def _end_long(self) -> None:
+        """End the present batch, however short it is: its record is due."""
+        self._timer = None
+        if self._steps is not None:
+            self._steps.end()
+
+    def _note(self, note: Callable[[Work, Loop], None], loop: Loop) -> None:
+        """Have a batch noted; those of a long loop together, as long as no record is due."""
+        if self.outcome is PAUSED and self.work.policies.checkpoint is None:
+            now = monotonic()
+            if now < self._noted + OFTEN:
+                return
+            self._noted = now
         note(self.work, loop)
+
+    def _note_all(self, loop: Loop) -> None:
+        """Have all batches noted, because the node may leave its loop."""
+        if self._note_batch is not None:
+            self._note_batch(self.work, loop)
 
     def leave(self) -> None:
         """Take the node out of its loop, which has an outcome."""
@@ -237,6 +260,9 @@ class AwaitedLoop(AwaitedCall):
 
     def over(self) -> None:
         super().over()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         # An error's traceback holds this object, which holds the run.
         del self._run, self._entries, self.reports, self.work, self.watch, self._note_batch
 
@@ -253,4 +279,4 @@ class AwaitedLoop(AwaitedCall):
             fail_here(error, work, loop)
         finally:
             if self._note_batch is not None:
-                self._end_batch(self._note_batch, loop)
+                self._note_batch(work, loop)

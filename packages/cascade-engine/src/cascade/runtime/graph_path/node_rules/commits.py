@@ -95,7 +95,9 @@ class Commits:
         has = self._journal.has
         if has(target):
             return Wiring(target)
-        return wire(target, has if known is None else lambda lazy: known(lazy) or has(lazy))
+        if known is None:
+            return wire(target, self._journal.finder())
+        return wire(target, lambda lazy: known(lazy) or has(lazy))
 
     def add(
         self,
@@ -114,16 +116,19 @@ class Commits:
         return self.wire(target, known)
 
     def take_done(
-        self, wiring: Wiring, known: Callable[[LazyResult[Any]], object]
+        self, wiring: Wiring, known: Callable[[LazyResult[Any]], object] | None
     ) -> list[LazyResult[Any]]:
         """The nodes of a new graph that have their outcome in the journal; no longer ``outside``.
 
         Args:
             wiring: The graph.
-            known: Gives None for nodes that this process has not met.
+            known: Gives None for nodes that this process has not met; None if it has met none.
         """
-        done = [lazy for lazy in wiring.outside if known(lazy) is None]
-        if done:
+        if known is None:
+            done, wiring.outside = wiring.outside, []
+        else:
+            done = [lazy for lazy in wiring.outside if known(lazy) is None]
+        if done and known is not None:
             left = set(done)
             wiring.outside = [lazy for lazy in wiring.outside if lazy not in left]
         if self._journal.has(wiring.target):
@@ -137,17 +142,22 @@ class Commits:
             SerializationError: One cannot be read in this process.
         """
         nodes, end, is_recorded = self._parts.nodes, self._parts.end, self._run.is_recorded
+        slots, waits = segment.slots, segment.waits
+        is_plain = None
         for lazy, outcome in zip(done, self._journal.outcomes_of(done), strict=True):
             if type(outcome) is Failed:
                 end.note_missing()
-            is_plain = not (is_recorded or end.any_missing or nodes.watched or segment.foreign)
-            user = segment.slots.get(lazy)
-            if is_plain and type(user) is LazyResult and segment.waits.get(user, 1) > 1:
+                is_plain = False
+            elif is_plain is None:  # nothing has happened since that was found
+                is_plain = not (is_recorded or end.any_missing or nodes.watched or segment.foreign)
+            user = slots.get(lazy)
+            if is_plain and type(user) is LazyResult and (left := waits.get(user, 1)) > 1:
                 # As in ``Nodes.settle``, but it is in the journal already.
-                segment.slots[lazy] = outcome
-                segment.waits[user] -= 1
+                slots[lazy] = outcome
+                waits[user] = left - 1
             else:
                 nodes.settle(segment, lazy, outcome)
+                is_plain = None
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane; or what it went on as, if it has begun."""
@@ -195,6 +205,8 @@ class Commits:
             is_held = is_held and (asks or depends or is_effect)
         if is_held:
             self.hold(partial(self._is_next, work, result))
+        else:
+            self._desk.tell()
         return is_held
 
     def _is_due(self, work: Work) -> bool:
@@ -218,6 +230,7 @@ class Commits:
             self._journal.goes_on(
                 work.node, TailCall(args, kwargs, None, loop.task), steps=0, counts=False
             )
+            self._desk.tell()
 
     def _is_next(self, work: Work, result: Any) -> None:
         self._followed.append((work, result))
