@@ -5,7 +5,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -371,7 +371,7 @@ def test_tests_replace_them_without_a_store() -> None:
     done: list[str] = []
 
     def connection() -> Iterator[Any]:
-        with sqlite3.connect(":memory:") as made:
+        with closing(sqlite3.connect(":memory:")) as made:
             made.execute("CREATE TABLE payments (name TEXT, idempotency TEXT)")
             yield made
             done.extend(name for (name,) in made.execute("SELECT idempotency FROM payments"))
