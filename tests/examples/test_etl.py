@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_each_row_is_in_both_databases_once_however_often_it_is_loaded(
         "1,000 rows into SQLite, 1,000 rows into PostgreSQL; 2 lines refused, among them "
         "000.csv:52, 001.csv:52"
     )
-    with sqlite3.connect(urls["SQLite"]) as database:
+    with closing(sqlite3.connect(urls["SQLite"])) as database:
         rows = database.execute(ROWS).fetchall()
     with psycopg.connect(postgres_url) as server:
         assert sorted(server.execute(ROWS).fetchall()) == sorted(rows)
@@ -68,7 +69,7 @@ def test_files_that_have_not_changed_are_not_parsed_again(folder: Path) -> None:
     assert cleaned(folder, load) == 0
     files[3].write_text("shop,item,price\nOslo,a,1.25\n", encoding="utf-8")
     assert cleaned(folder, load) == 1
-    with sqlite3.connect(folder / "sales.db") as database:
+    with closing(sqlite3.connect(folder / "sales.db")) as database:
         replaced = database.execute("SELECT * FROM sales WHERE day = '003'").fetchall()
     assert replaced == [("003", "Oslo", "a", 125)]
 
@@ -77,7 +78,7 @@ def test_a_day_that_cannot_be_written_is_left_as_it_was(folder: Path) -> None:
     file = folder / "000.csv"
     urls = {"SQLite": f"{folder}/sales.db"}
     cs.run(etl.load([file], urls))
-    with sqlite3.connect(folder / "sales.db") as database:
+    with closing(sqlite3.connect(folder / "sales.db")) as database:
         before = database.execute(ROWS).fetchall()
         database.execute(
             "CREATE TRIGGER full BEFORE INSERT ON sales WHEN NEW.cents = 777 "
@@ -87,5 +88,5 @@ def test_a_day_that_cannot_be_written_is_left_as_it_was(folder: Path) -> None:
 
     with pytest.raises(sqlite3.IntegrityError, match="the disk is full"):
         cs.run(etl.load([file], urls))
-    with sqlite3.connect(folder / "sales.db") as database:
+    with closing(sqlite3.connect(folder / "sales.db")) as database:
         assert database.execute(ROWS).fetchall() == before

@@ -142,7 +142,9 @@ class Journal:
         for outcome in loaded.outcomes:
             for row in self.transactions.load(outcome):
                 self._kept.done.setdefault(row.key, row)
-                places.add_inner(row.key, row.owner)
+                # Unless it was committed in the "sync" way, the step that needs it may have no
+                # record: then that step is made again, and has to find it (D5).
+                places.add_adrift(row.key, row.owner)
         for record in loaded.records:
             if record.kind == CODE:
                 self.has_code = True
@@ -171,6 +173,9 @@ class Journal:
         Raises:
             SerializationError: An outcome cannot be read in this process. Raised in its turn.
         """
+        if self._places.any_adrift:
+            for lazy in lazies:
+                self._places.meet(self.keys[lazy])
         try:
             yield from self.outcomes.of_all(lazies)
         except TaskNotImportedError as error:

@@ -51,8 +51,15 @@ class Places:
         self._places: dict[NodeKey, Place] = {}
         #: Target of a graph → the node that has continued as it, which gets the same outcome.
         self._same: dict[NodeKey, NodeKey] = {}
+        #: Nodes that an unknown step of their owner has needed → that owner.
+        self._adrift: dict[NodeKey, NodeKey] = {}
         #: All are empty as long as no node has continued.
         self.all: tuple[Sized, ...] = self._places, self._same
+
+    @property
+    def any_adrift(self) -> bool:
+        """Whether ``meet`` has something to do."""
+        return bool(self._adrift)
 
     def __getitem__(self, key: NodeKey) -> Place:
         return self._places[key]
@@ -103,6 +110,20 @@ class Places:
         if owner is not None:
             self._of(owner).inner.append(key)
 
+    def add_adrift(self, key: NodeKey, owner: NodeKey | None) -> None:
+        """Note that a node is only needed by some step of another one.
+
+        Until it is met (``meet``), that step may be one which is still to come.
+        """
+        if owner is not None:
+            self._adrift[key] = owner
+            self._of(owner)
+
+    def meet(self, key: NodeKey) -> None:
+        """The present step of its owner needs a node."""
+        if key in self._adrift:
+            self.add_inner(key, self._adrift.pop(key))
+
     def drop_inner(self, place: Place) -> None:
         """Drop all that is kept of the nodes that only a step of ``place`` has needed."""
         inner, place.inner = place.inner, []
@@ -118,6 +139,9 @@ class Places:
             self._same.pop(place.same, None)
         if place.is_recorded:
             self._drop_record(key)
+        for inner in [inner for inner, owner in self._adrift.items() if owner == key]:
+            del self._adrift[inner]
+            place.inner.append(inner)
         self.drop_inner(place)
 
     def forget_all(self) -> None:
