@@ -44,3 +44,10 @@ async def dies(path: str) -> int:
     if tasks.note(path) <= 2:
         os.kill(os.getpid(), tasks.KILL)
     return os.getpid()
+
+
+@cs.task
+async def always_dies(path: str) -> None:
+    """Ends its process."""
+    tasks.note(path, "dies")
+    os._exit(3)

@@ -20,14 +20,16 @@ from tests.engine.durable.trials import MANY
 import cascade as cs
 from cascade.adapters.stores import open_store
 from cascade.runtime import hosting
-from cascade.runtime.elsewhere.host_messages import RunThere
+from cascade.runtime.elsewhere import losses
+from cascade.runtime.elsewhere.host_messages import EndThere, RunEnded, RunThere
 from cascade.spec.errors import (
     ExecutorError,
     RunCancelledError,
     RunError,
     SerializationError,
+    WorkerLostError,
 )
-from cascade.spec.run_rows import RunStatus
+from cascade.spec.run_rows import Lease, RunStatus
 
 
 @pytest.fixture
@@ -166,7 +168,7 @@ async def test_a_process_that_ends_before_it_is_given_its_run_is_replaced(url, p
 
 
 async def test_processes_that_begin_no_run_are_given_up(url, path, monkeypatch):
-    monkeypatch.setattr(hosting, "_MOST_STARTS", 2)
+    monkeypatch.setattr(losses, "MOST_STARTS", 2)
     executor = cs.ProcessExecutor(1)
     start_host = executor.start_host
 
@@ -225,6 +227,69 @@ async def test_an_agent_that_ends_its_process_is_tried_again(url, path):
         pid = await engine.start(agents.dies(path), on="process").result()
     assert len(tasks.lines(path)) == 3
     assert not is_running(pid)
+
+
+async def test_an_agent_that_always_ends_its_process_is_given_up(url, path, monkeypatch):
+    monkeypatch.setattr(losses, "MOST_LOSSES", 2)
+    async with cs.Engine(store=url) as engine:
+        run = engine.start(agents.always_dies(path), run_id="one", on="process")
+        with pytest.raises(WorkerLostError, match=r"made no progress .* exit code 3") as caught:
+            await run.result()
+        assert (caught.value.task, caught.value.exit_code) == ("always_dies", 3)
+    assert len(tasks.lines(path)) == 2
+    assert status(url, "one") is RunStatus.DEAD
+
+
+async def test_only_the_agent_that_ends_its_processes_is_given_up(url, path, monkeypatch):
+    """Other agents lose as many processes, but these do not count against them."""
+    monkeypatch.setattr(hosting, "TRIAL", 0.05)
+    monkeypatch.setattr(losses, "_PAUSE", 0.01)
+    executor = FakeHosts(url, ends_with="killer")
+    async with cs.Engine(store=url) as engine:
+        ids = [*"abcd", "killer", *"efgh"]
+        runs = {name: engine.start(agents.asks(path), run_id=name, on=executor) for name in ids}
+        with pytest.raises(WorkerLostError, match="run 'killer'"):
+            await runs.pop("killer").result()
+        assert {run.status for run in runs.values()} == {"running"}
+    assert executor.started > losses.MOST_LOSSES
+    assert {status(url, name) for name in runs} == {RunStatus.RUNNING}  # owned by a fake
+
+
+class FakeHosts:
+    """Starts hosts that claim their runs and do nothing else; one run ends each of them."""
+
+    max_workers = 1
+
+    def __init__(self, url, ends_with):
+        self.store, self.ends_with, self.started = open_store(url), ends_with, 0
+
+    def start_host(self, entry, options, told):
+        self.started += 1
+        return FakeHost(self, told, f"fake-{self.started}")
+
+
+class FakeHost:
+    exit_code = 3
+
+    def __init__(self, executor, told, owner):
+        self.runs = set()
+        self.is_gone = False
+        self._executor, self._told, self._owner = executor, told, owner
+
+    def send(self, message):
+        if isinstance(message, EndThere) and not self.is_gone:
+            self._told(self, RunEnded(message.run_id, None))
+        if isinstance(message, RunThere) and not self.is_gone:
+            store, ends = self._executor.store, message.run_id == self._executor.ends_with
+            dead = set(store.owners()) - {self._owner}
+            lease = Lease(self._owner, 0 if ends else 60)
+            store.claim_run(message.run_id, lease, again=True, dead=dead)
+            if ends:
+                self.is_gone = True
+                self._told(self, None)
+
+    def close(self):
+        pass
 
 
 async def test_what_cannot_live_elsewhere_is_refused_at_once(url, path):

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from weakref import WeakSet
@@ -23,8 +23,9 @@ from cascade.runtime.durable.programs import Wanted, check_same
 from cascade.runtime.durable.runs import DurableRuns
 from cascade.runtime.elsewhere.executors import processes
 from cascade.runtime.elsewhere.host_messages import EndThere, LimitThere, RunThere
+from cascade.runtime.elsewhere.losses import MOST_STARTS, TRIAL, HostLostError, Losses
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event
-from cascade.spec.errors import ExecutorError, RunError
+from cascade.spec.errors import ExecutorError, RunError, RunLeasedError, WorkerLostError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.protocols import Host, HostingExecutor
 from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus
@@ -40,13 +41,9 @@ if TYPE_CHECKING:
 On: TypeAlias = HostingExecutor | Literal["process"]
 #: The main function of a host. By its name, because it makes an engine.
 _ENTRY: Final = "cascade.runtime.hosted"
-#: How many processes one after the other may end before they begin a run.
-_MOST_STARTS: Final = 10
+#: Seconds until a run is looked at again that is still leased.
+_AGAIN: Final = 0.5
 _log: Final = logging.getLogger("cascade.executors")
-
-
-class _HostLostError(Exception):
-    """The process of a run has ended."""
 
 
 class Hosting:
@@ -82,6 +79,8 @@ class Hosting:
         self._cancelled: set[str] = set()
         #: The host of each executor that is being started, if any.
         self._starts: dict[HostingExecutor, asyncio.Task[Host]] = {}
+        #: Held while a run is on trial (``losses``), and the id of that run.
+        self._trial, self._on_trial = asyncio.Lock(), cast("str | None", None)
         #: Hosts that have ended.
         self._gone: WeakSet[Host] = WeakSet()
         #: Held while constraints are read and sent: what is sent last is the last.
@@ -163,28 +162,82 @@ class Hosting:
 
         Raises:
             ExecutorError: No host begins it.
+            WorkerLostError: It seems to end each host, and is dead now (D3).
         """
-        run_id, epoch, lost = run.run_id, run.epoch, 0
-        while lost < _MOST_STARTS:
-            host = await self._chosen(executor, run_id)
-            end = self._ends[run_id] = self._loop.create_future()
-            host.send(RunThere(run_id, modules))
+        losses = Losses(run)
+        while True:
+            trial = self._trial if losses.on_trial else nullcontext()
+            async with trial:
+                host = await self._chosen(executor, run.run_id)
+                end: asyncio.Future[bytes | None] = self._loop.create_future()
+                self._ends[run.run_id] = end
+                host.send(RunThere(run.run_id, modules))
+                if losses.on_trial:
+                    await self._tried(host, run.run_id, end)
+            await self._wait(host, run.run_id, end)
             try:
-                return await asyncio.shield(end)
-            except _HostLostError:
-                _log.warning("a host process was lost; another one goes on with run %r", run_id)
-                found = await self._runs.call(self._runs.store.find, run_id)
-                before, epoch = epoch, epoch if found is None else found.epoch
-                lost = lost + 1 if epoch == before else 0
-            except asyncio.CancelledError:
-                host.send(EndThere(run_id, run_id in self._cancelled))
-                with suppress(_HostLostError):
-                    await end
+                return end.result()
+            except HostLostError as lost:
+                pause = await self._lost(losses, lost, run.run_id)
+            await asyncio.sleep(pause)
+
+    async def _wait(
+        self,
+        host: Host,
+        run_id: str,
+        end: asyncio.Future[bytes | None],
+        seconds: float | None = None,
+    ) -> None:
+        """Wait for the end of a run in its host, or of the host; a cancel has the run end before.
+
+        Args:
+            seconds: How long at most; None without a limit.
+        """
+        try:
+            await asyncio.wait([end], timeout=seconds)
+        except asyncio.CancelledError:
+            host.send(EndThere(run_id, run_id in self._cancelled))
+            with suppress(HostLostError):
+                await end
+            raise
+
+    async def _tried(self, host: Host, run_id: str, end: asyncio.Future[bytes | None]) -> None:
+        """Have a run on trial for a while, in which a loss of its host counts against it."""
+        self._on_trial = run_id
+        try:
+            await self._wait(host, run_id, end, TRIAL)
+        finally:
+            self._on_trial = None
+
+    async def _lost(self, losses: Losses, lost: HostLostError, run_id: str) -> float:
+        """A host of a run has ended; the seconds until another one goes on with the run.
+
+        Raises:
+            ExecutorError: Too many have ended before they began it.
+            WorkerLostError: Too many have ended while they executed it.
+        """
+        found = await self._runs.call(self._runs.store.find, run_id)
+        try:
+            pause = losses.add(lost, found)
+        except WorkerLostError as error:
+            if await self._is_dead(found, error):
                 raise
-        raise ExecutorError(
-            f"{lost} host processes ended one after the other before they began run {run_id!r}; "
-            "their own errors are on standard error"
-        )
+            return 0.0
+        _log.warning("a host process was lost; another one goes on with run %r", run_id)
+        return pause
+
+    async def _is_dead(self, run: RunRecord | None, error: Exception) -> bool:
+        """Have a run end as dead, once its lease is over; False if another process goes on."""
+        found = run
+        while found is not None and run is not None and found.epoch == run.epoch:
+            try:
+                await self._runs.declare_dead(run.run_id, error)
+            except RunLeasedError:  # its host was on another machine; or a worker has it now
+                await asyncio.sleep(_AGAIN)
+                found = await self._runs.call(self._runs.store.find, run.run_id)
+            else:
+                return True
+        return False
 
     async def _cancel_stored(self, run_id: str) -> None:
         """Cancel a run in the store, if its host has not done so."""
@@ -201,7 +254,7 @@ class Hosting:
             ExecutorError: None can be started, or they end at once.
         """
         async with self._choosing:
-            for _ in range(_MOST_STARTS):
+            for _ in range(MOST_STARTS):
                 hosts = self._hosts.setdefault(executor, [])
                 host = min(hosts, key=lambda one: len(one.runs), default=None)
                 if host is None or (host.runs and len(hosts) < executor.max_workers):
@@ -211,7 +264,7 @@ class Hosting:
                     host.runs.add(run_id)
                     return host
         raise ExecutorError(
-            f"{_MOST_STARTS} host processes ended one after the other as soon as they had started; "
+            f"{MOST_STARTS} host processes ended one after the other as soon as they had started; "
             "their own errors are on standard error"
         )
 
@@ -259,10 +312,13 @@ class Hosting:
         if message is None:
             self._gone.add(host)
             self._forget(host)
+            blamed = self._on_trial if self._on_trial in host.runs else None
+            if len(host.runs) == 1:
+                (blamed,) = host.runs
             for run_id in host.runs:
                 end = self._ends.get(run_id)
                 if end is not None and not end.done():
-                    end.set_exception(_HostLostError())
+                    end.set_exception(HostLostError(host.exit_code, blamed))
             host.runs.clear()
             return
         host.runs.discard(message.run_id)

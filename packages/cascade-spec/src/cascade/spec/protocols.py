@@ -163,6 +163,10 @@ class Host(Protocol):
     def runs(self) -> set[str]:
         """The ids of the runs that it was asked to execute and has not ended."""
 
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of a process that has ended; None if it is not known."""
+
     def send(self, message: Any) -> None:
         """Send it a message; does nothing if it has ended. From any thread."""
 

@@ -47,6 +47,8 @@ class HostProcess:
         told: Callable[[Host, Any], None],
     ) -> None:
         self.runs: set[str] = set()
+        #: See ``Host``.
+        self.exit_code: int | None = None
         self._told = told
         self._lock = threading.Lock()
         self._pipe: Connection
@@ -84,6 +86,7 @@ class HostProcess:
         while (message := self._received()) is not None:
             self._told(self, message)
         self._process.join(_PATIENCE)
+        self.exit_code = self._process.exitcode
         self._told(self, None)
 
     def _received(self) -> Any:

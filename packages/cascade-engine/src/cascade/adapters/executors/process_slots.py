@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -22,6 +21,7 @@ from cascade.adapters.executors.process_worker import (
     main,
 )
 from cascade.adapters.executors.turns import Turns
+from cascade.runtime.elsewhere.losses import how_ended, memory_hint
 from cascade.spec.errors import ExecutorError, RunError, WorkerLostError
 from cascade.spec.remote_calls import Outcome, RemoteCall
 
@@ -267,7 +267,7 @@ class Slot:
             self._starts += 1
             if self._starts >= _MOST_STARTS:
                 self._starts = 0
-                problem = f"worker processes have ended{_how(code)} before they began the call"
+                problem = f"worker processes have ended{how_ended(code)} before they began the call"
                 _fail(rest, ExecutorError(problem))
                 return
         self._pool.put_back(rest)
@@ -389,23 +389,14 @@ def _fail(calls: Sequence[RemoteCall], error: Exception | None = None) -> None:
 
 
 def _ending(task: str, code: int | None) -> str:
-    is_killed = code is not None and -code == getattr(signal, "SIGKILL", 0) != 0
-    hint = "; was the system out of memory?" if is_killed else ""
-    return f"the worker process of a call of task '{task}' has ended{_how(code)}{hint}"
-
-
-def _how(code: int | None) -> str:
-    if code is None:
-        return ""
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f", killed by {signal.Signals(-code).name}"
-    return f" with exit code {code}"
+    ending = how_ended(code) + memory_hint(code)
+    return f"the worker process of a call of task '{task}' has ended{ending}"
 
 
 def not_started(code: int | None) -> ExecutorError:
     return ExecutorError(
-        f"a worker process ended{_how(code)} while it started; its own error is on standard error\n"
+        f"a worker process ended{how_ended(code)} while it started; "
+        "its own error is on standard error\n"
         "    A worker imports the program's main module, so a script needs\n"
         '        if __name__ == "__main__":\n'
         "            main()"
