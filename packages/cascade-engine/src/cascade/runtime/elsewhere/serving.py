@@ -15,6 +15,7 @@ from time import monotonic, perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.runtime.elsewhere.marks import Place, TurnMarks
 from cascade.runtime.semantics.tail_calls import next_call, searched
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS
@@ -250,12 +251,26 @@ _here: Final = Server()
 
 
 def serve(
-    tasks: Mapping[bytes, bytes], calls: Sequence[tuple[str, bytes, bytes, float]]
+    tasks: Mapping[bytes, bytes],
+    calls: Sequence[tuple[str, bytes, bytes, float]],
+    place: Place | None = None,
 ) -> list[tuple[tuple[Any, ...], float]]:
-    """Make calls in a worker of a pool: their outcomes as tuples, and the seconds of each."""
+    """Make calls in a worker of a pool: their outcomes as tuples, and the seconds of each.
+
+    Args:
+        tasks: What they need.
+        calls: See ``Server.call``.
+        place: Where to mark that they begin; None for no marks. The data of a call that was not
+            made says why.
+    """
     _here.learn(tasks)
+    marks = None if place is None else TurnMarks(Place(*place))
     ends = []
-    for call in calls:
-        outcome, seconds = _here.measured(*call)
+    for number, call in enumerate(calls):
+        refusal = None if marks is None else marks.refusal(number)
+        if refusal is None:
+            outcome, seconds = _here.measured(*call)
+        else:
+            outcome, seconds = Outcome("failed", refusal), 0.0
         ends.append((tuple(outcome), seconds))
     return ends
