@@ -102,6 +102,9 @@ class Capabilities(NamedTuple):
     stays: bool = False
     #: How plans mark the calls that it makes.
     mark: str = "process"
+    #: It takes large buffers beside the bytes of arguments (``RemoteCall.beside``), and gives them
+    #: so.
+    shares: bool = False
 
 
 @runtime_checkable
