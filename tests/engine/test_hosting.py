@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import os
 import random
 import signal
@@ -22,10 +23,12 @@ from cascade.adapters.stores import open_store
 from cascade.runtime import hosting
 from cascade.runtime.elsewhere import losses
 from cascade.runtime.elsewhere.host_messages import EndThere, RunEnded, RunThere
+from cascade.runtime.events import Event, RunFinished, RunStarted, TaskFailed
 from cascade.spec.errors import (
     ExecutorError,
     RunCancelledError,
     RunError,
+    SendError,
     SerializationError,
     WorkerLostError,
 )
@@ -214,12 +217,64 @@ async def test_a_cancelled_run_leaves_the_process_that_is_started_to_the_next(ur
         assert not starting.is_set()
 
 
-async def test_a_shared_rate_counts_in_each_process(url, path):
-    shared = cs.Capacities(store=url)
+async def test_capacities_and_rates_of_a_store_are_shared_with_the_processes(url, path):
+    shared = cs.Capacities({"seat": 1}, store=url)
     async with cs.Engine(store=url, capacities=shared) as engine:
-        engine.constraints.limit_rate("task:counts", "1000/s", shared="lines")
-        await engine.start(agents.counts(path, 1), on="process").result()
+        engine.constraints.limit_rate("task:takes_seat", "1000/s", shared="lines")
+        with cs.ProcessExecutor(2) as executor:
+            calls = [agents.takes_seat(path).with_capacity(seat=1) for _ in range(2)]
+            runs = [engine.start(call, on=executor) for call in calls]
+            assert len({await run.result() for run in runs}) == 2
     shared.end_sharing()
+    assert tasks.lines(path) == ["begun", "ended"] * 2
+
+
+async def test_capacities_that_cannot_be_shared_are_refused(url):
+    store = open_store(url)
+    shared = cs.Capacities({"seat": 1}, store=store)
+    async with cs.Engine(store=url, capacities=shared) as engine:
+        with pytest.raises(RunError, match="needs capacities that other processes can share"):
+            engine.start(agents.fails(), on="process")
+    shared.end_sharing()
+    store.close()
+
+
+async def test_hosted_runs_are_among_the_runs_and_the_events_of_the_driver(url, path):
+    events = []
+    async with cs.Engine(store=url) as engine:
+        engine.bus.subscribe(Event, events.append)
+        run = engine.start(agents.counts(path, 10**9), run_id="one", on="process")
+        await asyncio.sleep(0)
+        assert [(one.run_id, one.target) for one in engine.runs()] == [("one", "counts")]
+        await until(lambda: engine.runs()[0].steps > 5)
+        assert engine.runs()[0].task == "counts"
+        run.cancel()
+        with pytest.raises(RunCancelledError):
+            await run.result()
+        assert engine.runs() == []
+        failing = engine.start(agents.fails(), run_id="fails", on="process")
+        with pytest.raises(tasks.OddError):
+            await failing.result()
+    told = [(event.run_id, type(event).__name__) for event in events]
+    for run_id in ("one", "fails"):
+        assert told.count((run_id, "RunStarted")) == told.count((run_id, "RunFinished")) == 1
+    assert told.index(("one", "TaskStarted")) < told.index(("one", "RunFinished"))
+    (failed,) = (event for event in events if isinstance(event, TaskFailed))
+    assert failed.error.code == 404
+
+
+async def test_the_end_of_a_run_is_published_if_its_process_could_not_tell_of_it(
+    url, path, monkeypatch
+):
+    monkeypatch.setattr(losses, "MOST_LOSSES", 1)
+    statuses = []
+    async with cs.Engine(store=url) as engine:
+        engine.bus.subscribe(RunFinished, lambda event: statuses.append(event.status))
+        engine.bus.subscribe(RunStarted, lambda event: statuses.append("started"))
+        run = engine.start(agents.dies_late(path), on="process")
+        with pytest.raises(WorkerLostError):
+            await run.result()
+    assert statuses == ["started", "failed"]
 
 
 async def test_an_agent_that_ends_its_process_is_tried_again(url, path):
@@ -302,11 +357,40 @@ async def test_what_cannot_live_elsewhere_is_refused_at_once(url, path):
             engine.start(local(), on="process")
         with pytest.raises(ExecutorError, match="on= takes 'process'"):
             engine.start(agents.fails(), on=object())
+        with pytest.raises(ExecutorError, match="but got 'proces'"):
+            engine.start(42, on="proces")
         assert engine.runs() == []
+    async with cs.Engine(store=url) as engine:
+        lock = threading.Lock()
+
+        @cs.resource
+        def guarded():
+            yield lock
+
+        engine.register(guarded)
+        with pytest.raises(SendError, match=r"(?s)the resource 'guarded' .* at the top level"):
+            engine.start(agents.fails(), on="process")
     for store in (None, "memory:"):
         async with cs.Engine(store=store) as engine:
             with pytest.raises(RunError, match="needs a store that other processes can open"):
                 engine.start(agents.fails(), on="process")
+
+
+async def test_a_module_that_the_process_cannot_import_is_named(url, tmp_path, monkeypatch):
+    """It was on the path when the driver imported it."""
+    (tmp_path / "moved_flows.py").write_text(
+        "import cascade as cs\n@cs.task\nasync def moved(): pass\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import moved_flows
+
+    (tmp_path / "moved_flows.py").unlink()
+    importlib.invalidate_caches()
+    async with cs.Engine(store=url) as engine:
+        run = engine.start(moved_flows.moved(), on="process")
+        with pytest.raises(SendError, match="cannot import module 'moved_flows'") as caught:
+            await run.result()
+    assert caught.value.place == "module 'moved_flows'"
 
 
 @pytest.mark.filterwarnings("error")

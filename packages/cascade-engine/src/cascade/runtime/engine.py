@@ -25,7 +25,7 @@ from cascade.runtime.engine_runs import EngineRuns
 from cascade.runtime.engine_views import EngineViews
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
-from cascade.runtime.hosting import On
+from cascade.runtime.host_options import On, check_on
 from cascade.runtime.lending import Lending, elsewhere_of, telling_of_constraints
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
@@ -296,6 +296,8 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         run_id = how.run_id or new_id()
         how = replace(how, run_id=run_id)
         hosted = None
+        if on is not None:
+            check_on(on)  # also for a plain value, which needs no process
         if on is not None and isinstance(target, LazyResult):
             hosted = self._hosted(target, params, how, on)
         computing = self._computed(target, params, how, hosted)

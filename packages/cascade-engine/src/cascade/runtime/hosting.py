@@ -13,32 +13,35 @@ import threading
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import WeakKeyDictionary, WeakSet
 
-from cascade.adapters.stores.urls import absolute
-from cascade.graph.build import build_graph
 from cascade.runtime.durable.claiming import dead_for
 from cascade.runtime.durable.programs import Wanted, check_same
 from cascade.runtime.durable.runs import DurableRuns
 from cascade.runtime.elsewhere.executors import processes
-from cascade.runtime.elsewhere.host_messages import EndThere, LimitThere, RunThere
+from cascade.runtime.elsewhere.host_events import wanted
+from cascade.runtime.elsewhere.host_messages import (
+    EndThere,
+    LimitThere,
+    RunThere,
+    TellThere,
+    Told,
+)
 from cascade.runtime.elsewhere.losses import MOST_STARTS, TRIAL, HostLostError, Losses
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event
-from cascade.spec.errors import ExecutorError, RunError, RunLeasedError, WorkerLostError
-from cascade.spec.lazy_types import LazyResult
+from cascade.runtime.host_options import check_on, modules_of
+from cascade.runtime.hosted_runs import HostedRuns
+from cascade.spec.errors import ExecutorError, RunLeasedError, WorkerLostError
 from cascade.spec.protocols import Host, HostingExecutor
 from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus
 from cascade.spec.wire import dumps
 from cascade.spec.wire_errors import loads_error
-from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus
     from cascade.runtime.limits.constraints import ConstraintManager
 
-#: Where ``engine.start`` has a run executed.
-On: TypeAlias = HostingExecutor | Literal["process"]
 #: The main function of a host. By its name, because it makes an engine.
 _ENTRY: Final = "cascade.runtime.hosted"
 #: Seconds until a run is looked at again that is still leased.
@@ -65,6 +68,11 @@ class Hosting:
     ) -> None:
         self._runs = runs
         self._options = options
+        #: For the driver's views.
+        self.active = HostedRuns(bus)
+        self._bus = bus
+        #: The events that were asked of each host.
+        self._kinds: WeakKeyDictionary[Host, tuple[str, ...]] = WeakKeyDictionary()
         self._constraints = constraints
         self._loop = asyncio.get_running_loop()
         self._hosts: dict[HostingExecutor, list[Host]] = {}
@@ -96,23 +104,18 @@ class Hosting:
         Raises:
             ExecutorError: It starts no processes for runs.
         """
+        check_on(on)
         if on == "process":
             if self._processes is None:
                 self._processes = cast("HostingExecutor", processes())
             return self._processes
-        if isinstance(on, HostingExecutor):
-            return on
-        raise ExecutorError(
-            "on= takes 'process' or a cs.ProcessExecutor, whose processes execute whole runs, but "
-            f"got {short(on)}\n"
-            "    on other machines:  cs.enqueue(store, target), and `cascade work` there"
-        )
+        return cast("HostingExecutor", on)
 
     def cancel(self, run_id: str) -> None:
         """Let a run whose work is cancelled next end for good, and not as interrupted."""
         self._cancelled.add(run_id)
 
-    async def execute(self, new: Wanted, executor: HostingExecutor) -> Any:
+    async def execute(self, new: Wanted, executor: HostingExecutor, strategy: str) -> Any:
         """The value of a run, computed by a host.
 
         Raises:
@@ -120,24 +123,28 @@ class Hosting:
             ExecutorError: No host can be started.
             Exception: The error of the run.
         """
-        run_id = new.new.run_id
+        run_id, problem = new.new.run_id, None
+        self.active.begin(run_id, new.new.target, strategy)
         try:
             run = await self._created(new)
             if run.status is RunStatus.SUCCEEDED:
                 return await self._runs.result(run)
-            error = await self._hosted(run, executor, _modules_of(new.program.target))
-        except asyncio.CancelledError:
-            if run_id in self._cancelled:
+            error = await self._hosted(run, executor, modules_of(new.program.target))
+            if error is not None:
+                raise loads_error(error)
+            ended = await self._runs.call(self._runs.store.find, run_id)
+            assert ended is not None
+            return await self._runs.result(ended)
+        except BaseException as raised:
+            problem = raised
+            if isinstance(raised, asyncio.CancelledError) and run_id in self._cancelled:
                 await self._cancel_stored(run_id)
             raise
         finally:
             self._ends.pop(run_id, None)
             self._cancelled.discard(run_id)
-        if error is not None:
-            raise loads_error(error)
-        ended = await self._runs.call(self._runs.store.find, run_id)
-        assert ended is not None
-        return await self._runs.result(ended)
+            self.active.end(run_id, problem)
+            del problem  # its traceback has this frame
 
     async def _created(self, new: Wanted) -> RunRecord:
         """The run, created if the store has none with its id. A cancel waits for that."""
@@ -171,6 +178,7 @@ class Hosting:
                 host = await self._chosen(executor, run.run_id)
                 end: asyncio.Future[bytes | None] = self._loop.create_future()
                 self._ends[run.run_id] = end
+                self._want_events(host)
                 host.send(RunThere(run.run_id, modules))
                 if losses.on_trial:
                     await self._tried(host, run.run_id, end)
@@ -321,6 +329,9 @@ class Hosting:
                     end.set_exception(HostLostError(host.exit_code, blamed))
             host.runs.clear()
             return
+        if isinstance(message, Told):
+            self.active.take(message)
+            return
         host.runs.discard(message.run_id)
         end = self._ends.get(message.run_id)
         if end is not None and not end.done():
@@ -332,6 +343,13 @@ class Hosting:
             if host in hosts:
                 hosts.remove(host)
 
+    def _want_events(self, host: Host) -> None:
+        """Ask a host for the events that have subscribers now."""
+        kinds = wanted(self._bus.wants)
+        if kinds != self._kinds.get(host, ()):
+            self._kinds[host] = kinds
+            host.send(TellThere(kinds))
+
     def _limit(self, _event: Event) -> None:
         self._tell_limits(self._all)
 
@@ -339,37 +357,7 @@ class Hosting:
         """Send the constraints in force. In any thread."""
         with self._telling:
             active = self._constraints.active()
-            found = [
-                # Hosts share nothing: a shared rate counts in each of them, as others do.
-                replace(info.constraint, ttl=info.seconds_left, shared=None)
-                for info in active
-            ]
+            found = [replace(info.constraint, ttl=info.seconds_left) for info in active]
             message = LimitThere(found)
             for host in hosts:
                 host.send(message)
-
-
-def shared_store(store: Any, folder: str) -> str:
-    """The URL of the store of an engine, for hosts.
-
-    Args:
-        store: As the engine was given it.
-        folder: The working directory at that time.
-
-    Raises:
-        RunError: The engine has none, or other processes cannot open it.
-    """
-    if isinstance(store, str) and not store.startswith("memory:"):
-        return absolute(store, folder)
-    raise RunError(
-        "engine.start(…, on=…) needs a store that other processes can open, by its URL, but the "
-        f"engine has {'none' if store is None else short(store)}\n"
-        '    right:  cs.Engine(store="sqlite:///runs.db")'
-    )
-
-
-def _modules_of(target: LazyResult[Any]) -> list[str]:
-    """The modules with the tasks of a target."""
-    tasks = [lazy.task for lazy in build_graph(target).lazies]
-    named = {str(getattr(task, "__module__", "")) for task in tasks}
-    return sorted(name for name in named if name and not name.startswith("cascade."))

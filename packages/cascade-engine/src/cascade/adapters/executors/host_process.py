@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from cascade.adapters.executors.process_slots import not_started, starting
 from cascade.adapters.executors.process_worker import Settings, prepare
-from cascade.runtime.elsewhere.host_messages import DONE, READY, Message
+from cascade.runtime.elsewhere.host_messages import DONE, READY, Message, NotReady
+from cascade.spec.errors import ExecutorError
 from cascade.spec.protocols import Host
 
 #: Seconds that a host may take to hand over its runs; plain functions are waited for.
@@ -63,8 +64,11 @@ class HostProcess:
         # Before multiprocessing waits for it, without an end, if the engine was not closed.
         self._finalizer = util.Finalize(self, _kill, (self._process,), exitpriority=10)
         self.pid: int = self._process.pid
-        if self._received() != READY:
+        answer = self._received()
+        if answer != READY:
             self._process.join(_PATIENCE)
+            if isinstance(answer, NotReady):
+                raise ExecutorError(f"a host process cannot make its engine: {answer.problem}")
             raise not_started(self._process.exitcode)
         threading.Thread(target=self._listen, name="cascade host", daemon=True).start()
 
