@@ -208,7 +208,6 @@ class DurableMethods(EngineBase):
         if self._hosting is None:
             self._hosting = Hosting(runs, self._options_of_hosts(url), self.constraints, self._bus)
             self._runs.hosted = self._hosting.active.infos
-        executor = self._hosting.executor(on)
         assert how.run_id is not None
         new = wanted(
             runs.codec,
@@ -220,7 +219,7 @@ class DurableMethods(EngineBase):
             portable=True,
         )
         strategy = "vm" if how.use_vm else "graph"
-        return partial(self._hosting.execute, new, executor, strategy)
+        return partial(self._hosting.execute, new, on, strategy)
 
     def _options_of_hosts(self, url: str) -> Mapping[str, Any]:
         """The options for the engines of other processes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cascade.adapters.stores.urls import absolute
 from cascade.graph.build import build_graph
@@ -18,8 +18,8 @@ from cascade.spec.wording import error_text, short
 if TYPE_CHECKING:
     from cascade.runtime.limits.capacities import Capacities
 
-#: Where ``engine.start`` has a run executed.
-On: TypeAlias = HostingExecutor | Literal["process"]
+#: Where ``engine.start`` has a run executed: an executor, ``"process"``, ``"dask://host:8786"``.
+On: TypeAlias = HostingExecutor | str
 
 
 def check_on(on: Any) -> None:
@@ -28,10 +28,11 @@ def check_on(on: Any) -> None:
     Raises:
         ExecutorError: It is none of these.
     """
-    if on != "process" and (isinstance(on, type) or not isinstance(on, HostingExecutor)):
+    is_named = on == "process" or (isinstance(on, str) and on.startswith("dask://"))
+    if not is_named and (isinstance(on, type) or not isinstance(on, HostingExecutor)):
         raise ExecutorError(
-            "on= takes 'process' or a cs.ProcessExecutor, whose processes execute whole runs, but "
-            f"got {short(on)}\n"
+            "on= takes 'process', a cs.ProcessExecutor, 'dask://host:8786' or a cs.DaskExecutor, "
+            f"whose processes execute whole runs, but got {short(on)}\n"
             "    on other machines:  cs.enqueue(store, target), and `cascade work` there"
         )
 

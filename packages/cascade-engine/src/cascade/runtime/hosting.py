@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from cascade.runtime.durable.claiming import dead_for
 from cascade.runtime.durable.programs import Wanted, check_same
 from cascade.runtime.durable.runs import DurableRuns
-from cascade.runtime.elsewhere.executors import processes
+from cascade.runtime.elsewhere.executors import named
 from cascade.runtime.elsewhere.host_events import wanted
 from cascade.runtime.elsewhere.host_messages import (
     EndThere,
@@ -30,10 +30,10 @@ from cascade.runtime.elsewhere.host_messages import (
 )
 from cascade.runtime.elsewhere.losses import MOST_STARTS, TRIAL, HostLostError, Losses
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event
-from cascade.runtime.host_options import check_on, modules_of
+from cascade.runtime.host_options import On, modules_of
 from cascade.runtime.hosted_runs import HostedRuns
 from cascade.spec.errors import ExecutorError, RunLeasedError, WorkerLostError
-from cascade.spec.protocols import Host, HostingExecutor
+from cascade.spec.protocols import Host, HostingExecutor, TaskExecutor
 from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus
 from cascade.spec.wire import dumps
 from cascade.spec.wire_errors import loads_error
@@ -78,8 +78,8 @@ class Hosting:
         self._hosts: dict[HostingExecutor, list[Host]] = {}
         #: All of them; replaced, never changed, for other threads.
         self._all: tuple[Host, ...] = ()
-        #: That of ``on="process"``.
-        self._processes: HostingExecutor | None = None
+        #: Those of ``on="process"`` and of clusters, by name.
+        self._named: dict[str, asyncio.Future[TaskExecutor]] = {}
         #: Guards the choice of a host, which may start one.
         self._choosing = asyncio.Lock()
         #: Id → what its host tells of it: the error of the run as bytes, or None.
@@ -98,24 +98,30 @@ class Hosting:
             bus.subscribe(ConstraintRemoved, self._limit, at_once=True),
         ]
 
-    def executor(self, on: Any) -> HostingExecutor:
-        """The executor of ``on=``.
+    async def _executor(self, on: Any) -> HostingExecutor:
+        """The executor of ``on=``; this ends those that it makes by their names.
 
         Raises:
-            ExecutorError: It starts no processes for runs.
+            ExecutorError: A cluster cannot be reached.
         """
-        check_on(on)
-        if on == "process":
-            if self._processes is None:
-                self._processes = cast("HostingExecutor", processes())
-            return self._processes
-        return cast("HostingExecutor", on)
+        if not isinstance(on, str):
+            return cast("HostingExecutor", on)
+        async with self._choosing:
+            if on not in self._named:
+                # A task of its own, so that a cancel leaves no cluster behind.
+                self._named[on] = asyncio.ensure_future(asyncio.to_thread(named, on))
+            made = self._named[on]
+        try:
+            return cast("HostingExecutor", await asyncio.shield(made))
+        except ExecutorError:
+            self._named.pop(on, None)  # it may be there for the next run
+            raise
 
     def cancel(self, run_id: str) -> None:
         """Let a run whose work is cancelled next end for good, and not as interrupted."""
         self._cancelled.add(run_id)
 
-    async def execute(self, new: Wanted, executor: HostingExecutor, strategy: str) -> Any:
+    async def execute(self, new: Wanted, on: On, strategy: str) -> Any:
         """The value of a run, computed by a host.
 
         Raises:
@@ -129,6 +135,7 @@ class Hosting:
             run = await self._created(new)
             if run.status is RunStatus.SUCCEEDED:
                 return await self._runs.result(run)
+            executor = await self._executor(on)
             error = await self._hosted(run, executor, modules_of(new.program.target))
             if error is not None:
                 raise loads_error(error)
@@ -308,6 +315,10 @@ class Hosting:
         hosts, self._all = self._all, ()
         self._hosts.clear()
         await asyncio.gather(*(asyncio.to_thread(host.close) for host in hosts))
+        made = await asyncio.gather(*self._named.values(), return_exceptions=True)
+        for executor in made:
+            if not isinstance(executor, BaseException):
+                await asyncio.to_thread(executor.shutdown)
 
     # -- messages -----------------------------------------------------------------------------
 
