@@ -54,8 +54,9 @@ class HostProcess:
         self._lock = threading.Lock()
         self._pipe: Connection
         self._pipe, theirs = context.Pipe()
-        arguments = theirs, settings, entry, options
-        self._process = context.Process(target=main, args=arguments, name="cascade host")
+        settings = settings.now()
+        name, given = settings.name("cascade host"), (theirs, settings, entry, options)
+        self._process = context.Process(target=main, args=given, name=name)
         try:
             with starting:
                 self._process.start()

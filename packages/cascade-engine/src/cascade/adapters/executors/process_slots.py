@@ -306,8 +306,9 @@ class Worker:
         self._patience = _PATIENCE
         #: Data and buffers of large outcomes of the turn.
         self._large: list[tuple[Any, Any]] = []
-        name = "cascade worker"
-        self._process = context.Process(target=main, args=(theirs, memory, settings), name=name)
+        settings = settings.now()
+        name, given = settings.name("cascade worker"), (theirs, memory, settings)
+        self._process = context.Process(target=main, args=given, name=name)
         try:
             with starting:
                 self._process.start()

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from struct import Struct
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple, Self, get_args
 
 from cascade.adapters.executors.shared_memory import CAN_SHARE, packed, received
 from cascade.runtime.elsewhere.serving import Server
@@ -126,6 +126,43 @@ class Settings(NamedTuple):
     preload: tuple[str, ...]
     #: The folder for temporary files of the driver's ``multiprocessing``, if it has one.
     folder: str | None
+    #: Whether the environment sets the threads of libraries of numbers itself.
+    is_set: bool = False
+
+    def now(self) -> Settings:
+        """The same, with the environment as it is now. In the driver."""
+        return self._replace(is_set=any(name in os.environ for name in _THREADS))
+
+    def name(self, name: str) -> str:
+        """The name of a process, which sets these threads where it arrives."""
+        return _Name(name, self)
+
+
+class _Name(str):
+    """The name of a process; sets the threads of libraries when it is unpickled.
+
+    It is the one thing of ours that ``multiprocessing`` unpickles before it imports the main
+    module, which may import numpy: that reads the variables only then. By ``eval``, because Cascade
+    may not be importable yet.
+    """
+
+    __slots__ = ("_settings",)
+    _settings: Settings
+
+    def __new__(cls, name: str, settings: Settings) -> Self:
+        made = super().__new__(cls, name)
+        made._settings = settings
+        return made
+
+    def __reduce__(self) -> Any:
+        defaults = {} if self._settings.is_set else _limits(self._settings.threads)
+        merged = f"{{**{defaults!r}, **__import__('os').environ}}"
+        return eval, (f"__import__('os').environ.update({merged}) or {str(self)!r}",)
+
+
+def _limits(most: int) -> dict[str, str]:
+    """The variables that give libraries of numbers so many threads."""
+    return dict.fromkeys(_THREADS, str(most))
 
 
 def main(pipe: Connection, memory: Any, settings: Settings) -> None:
@@ -142,24 +179,24 @@ def main(pipe: Connection, memory: Any, settings: Settings) -> None:
 def prepare(settings: Settings) -> None:
     """Make this process one that belongs to its driver."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver
-    _limit_threads(settings.threads)
+    _limit_threads(settings)
     threading.Thread(target=_end_with_driver, args=(settings.folder,), daemon=True).start()
     for module in settings.preload:
         importlib.import_module(module)
 
 
-def _limit_threads(most: int) -> None:
+def _limit_threads(settings: Settings) -> None:
     """Let libraries of numbers have so many threads, unless the user has set that.
 
-    Those that the main module imports have read the variables before this, and are told by
-    threadpoolctl, if that is installed.
+    Those that are there already have read the variables after the process had its name. Those of
+    a fork server that was told to preload them have not, and are told by threadpoolctl, if that is
+    installed.
     """
-    is_set = any(name in os.environ for name in _THREADS)
-    for name in _THREADS:
-        os.environ.setdefault(name, str(most))
-    if not is_set and "numpy" in sys.modules:
+    for name, most in _limits(settings.threads).items():
+        os.environ.setdefault(name, most)
+    if not settings.is_set and "numpy" in sys.modules:
         with contextlib.suppress(ImportError):
-            importlib.import_module("threadpoolctl").threadpool_limits(most)
+            importlib.import_module("threadpoolctl").threadpool_limits(settings.threads)
 
 
 def _serve(pipe: Connection, board: Board, server: Server) -> None:
