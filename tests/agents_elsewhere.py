@@ -44,3 +44,27 @@ async def dies(path: str) -> int:
     if tasks.note(path) <= 2:
         os.kill(os.getpid(), tasks.KILL)
     return os.getpid()
+
+
+@cs.task
+async def always_dies(path: str) -> None:
+    """Ends its process."""
+    tasks.note(path, "dies")
+    os._exit(3)
+
+
+@cs.task
+async def takes_seat(path: str) -> int:
+    """Notes that it has begun and ended."""
+    tasks.note(path, "begun")
+    await asyncio.sleep(0.05)
+    tasks.note(path, "ended")
+    return os.getpid()
+
+
+@cs.task
+async def dies_late(path: str) -> None:
+    """Ends its process after the driver has been told of its start."""
+    tasks.note(path, "dies")
+    await asyncio.sleep(0.2)
+    os._exit(3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import signal
 import threading
 import time
@@ -323,6 +324,31 @@ class Parcel:
 
     def __reduce__(self) -> Any:
         return Parcel, (self.path, self.nbytes)
+
+
+class Grid:
+    """Numbers whose bytes may go beside their pickle, as those of an array of numpy."""
+
+    def __init__(self, content: Any) -> None:
+        self.content = memoryview(content)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return Grid, (pickle.PickleBuffer(self.content),)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and self.content == other.content
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+@cs.task
+def doubled(grid: Grid, path: str = "") -> Grid:
+    """Changes its argument in place; the first call with a path ends its process."""
+    if path and note(path) == 1:
+        os.kill(os.getpid(), KILL)
+    for place in range(0, len(grid.content), 1 << 18):
+        grid.content[place] *= 2
+    return grid
 
 
 @cs.task

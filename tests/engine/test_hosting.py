@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import os
 import random
 import signal
@@ -20,14 +21,18 @@ from tests.engine.durable.trials import MANY
 import cascade as cs
 from cascade.adapters.stores import open_store
 from cascade.runtime import hosting
-from cascade.runtime.elsewhere.host_messages import RunThere
+from cascade.runtime.elsewhere import losses
+from cascade.runtime.elsewhere.host_messages import EndThere, RunEnded, RunThere
+from cascade.runtime.events import Event, RunFinished, RunStarted, TaskFailed
 from cascade.spec.errors import (
     ExecutorError,
     RunCancelledError,
     RunError,
+    SendError,
     SerializationError,
+    WorkerLostError,
 )
-from cascade.spec.run_rows import RunStatus
+from cascade.spec.run_rows import Lease, RunStatus
 
 
 @pytest.fixture
@@ -166,7 +171,7 @@ async def test_a_process_that_ends_before_it_is_given_its_run_is_replaced(url, p
 
 
 async def test_processes_that_begin_no_run_are_given_up(url, path, monkeypatch):
-    monkeypatch.setattr(hosting, "_MOST_STARTS", 2)
+    monkeypatch.setattr(losses, "MOST_STARTS", 2)
     executor = cs.ProcessExecutor(1)
     start_host = executor.start_host
 
@@ -212,12 +217,64 @@ async def test_a_cancelled_run_leaves_the_process_that_is_started_to_the_next(ur
         assert not starting.is_set()
 
 
-async def test_a_shared_rate_counts_in_each_process(url, path):
-    shared = cs.Capacities(store=url)
+async def test_capacities_and_rates_of_a_store_are_shared_with_the_processes(url, path):
+    shared = cs.Capacities({"seat": 1}, store=url)
     async with cs.Engine(store=url, capacities=shared) as engine:
-        engine.constraints.limit_rate("task:counts", "1000/s", shared="lines")
-        await engine.start(agents.counts(path, 1), on="process").result()
+        engine.constraints.limit_rate("task:takes_seat", "1000/s", shared="lines")
+        with cs.ProcessExecutor(2) as executor:
+            calls = [agents.takes_seat(path).with_capacity(seat=1) for _ in range(2)]
+            runs = [engine.start(call, on=executor) for call in calls]
+            assert len({await run.result() for run in runs}) == 2
     shared.end_sharing()
+    assert tasks.lines(path) == ["begun", "ended"] * 2
+
+
+async def test_capacities_that_cannot_be_shared_are_refused(url):
+    store = open_store(url)
+    shared = cs.Capacities({"seat": 1}, store=store)
+    async with cs.Engine(store=url, capacities=shared) as engine:
+        with pytest.raises(RunError, match="needs capacities that other processes can share"):
+            engine.start(agents.fails(), on="process")
+    shared.end_sharing()
+    store.close()
+
+
+async def test_hosted_runs_are_among_the_runs_and_the_events_of_the_driver(url, path):
+    events = []
+    async with cs.Engine(store=url) as engine:
+        engine.bus.subscribe(Event, events.append)
+        run = engine.start(agents.counts(path, 10**9), run_id="one", on="process")
+        await asyncio.sleep(0)
+        assert [(one.run_id, one.target) for one in engine.runs()] == [("one", "counts")]
+        await until(lambda: engine.runs()[0].steps > 5)
+        assert engine.runs()[0].task == "counts"
+        run.cancel()
+        with pytest.raises(RunCancelledError):
+            await run.result()
+        assert engine.runs() == []
+        failing = engine.start(agents.fails(), run_id="fails", on="process")
+        with pytest.raises(tasks.OddError):
+            await failing.result()
+    told = [(event.run_id, type(event).__name__) for event in events]
+    for run_id in ("one", "fails"):
+        assert told.count((run_id, "RunStarted")) == told.count((run_id, "RunFinished")) == 1
+    assert told.index(("one", "TaskStarted")) < told.index(("one", "RunFinished"))
+    (failed,) = (event for event in events if isinstance(event, TaskFailed))
+    assert failed.error.code == 404
+
+
+async def test_the_end_of_a_run_is_published_if_its_process_could_not_tell_of_it(
+    url, path, monkeypatch
+):
+    monkeypatch.setattr(losses, "MOST_LOSSES", 1)
+    statuses = []
+    async with cs.Engine(store=url) as engine:
+        engine.bus.subscribe(RunFinished, lambda event: statuses.append(event.status))
+        engine.bus.subscribe(RunStarted, lambda event: statuses.append("started"))
+        run = engine.start(agents.dies_late(path), on="process")
+        with pytest.raises(WorkerLostError):
+            await run.result()
+    assert statuses == ["started", "failed"]
 
 
 async def test_an_agent_that_ends_its_process_is_tried_again(url, path):
@@ -225,6 +282,69 @@ async def test_an_agent_that_ends_its_process_is_tried_again(url, path):
         pid = await engine.start(agents.dies(path), on="process").result()
     assert len(tasks.lines(path)) == 3
     assert not is_running(pid)
+
+
+async def test_an_agent_that_always_ends_its_process_is_given_up(url, path, monkeypatch):
+    monkeypatch.setattr(losses, "MOST_LOSSES", 2)
+    async with cs.Engine(store=url) as engine:
+        run = engine.start(agents.always_dies(path), run_id="one", on="process")
+        with pytest.raises(WorkerLostError, match=r"made no progress .* exit code 3") as caught:
+            await run.result()
+        assert (caught.value.task, caught.value.exit_code) == ("always_dies", 3)
+    assert len(tasks.lines(path)) == 2
+    assert status(url, "one") is RunStatus.DEAD
+
+
+async def test_only_the_agent_that_ends_its_processes_is_given_up(url, path, monkeypatch):
+    """Other agents lose as many processes, but these do not count against them."""
+    monkeypatch.setattr(hosting, "TRIAL", 0.05)
+    monkeypatch.setattr(losses, "_PAUSE", 0.01)
+    executor = FakeHosts(url, ends_with="killer")
+    async with cs.Engine(store=url) as engine:
+        ids = [*"abcd", "killer", *"efgh"]
+        runs = {name: engine.start(agents.asks(path), run_id=name, on=executor) for name in ids}
+        with pytest.raises(WorkerLostError, match="run 'killer'"):
+            await runs.pop("killer").result()
+        assert {run.status for run in runs.values()} == {"running"}
+    assert executor.started > losses.MOST_LOSSES
+    assert {status(url, name) for name in runs} == {RunStatus.RUNNING}  # owned by a fake
+
+
+class FakeHosts:
+    """Starts hosts that claim their runs and do nothing else; one run ends each of them."""
+
+    max_workers = 1
+
+    def __init__(self, url, ends_with):
+        self.store, self.ends_with, self.started = open_store(url), ends_with, 0
+
+    def start_host(self, entry, options, told):
+        self.started += 1
+        return FakeHost(self, told, f"fake-{self.started}")
+
+
+class FakeHost:
+    exit_code = 3
+
+    def __init__(self, executor, told, owner):
+        self.runs = set()
+        self.is_gone = False
+        self._executor, self._told, self._owner = executor, told, owner
+
+    def send(self, message):
+        if isinstance(message, EndThere) and not self.is_gone:
+            self._told(self, RunEnded(message.run_id, None))
+        if isinstance(message, RunThere) and not self.is_gone:
+            store, ends = self._executor.store, message.run_id == self._executor.ends_with
+            dead = set(store.owners()) - {self._owner}
+            lease = Lease(self._owner, 0 if ends else 60)
+            store.claim_run(message.run_id, lease, again=True, dead=dead)
+            if ends:
+                self.is_gone = True
+                self._told(self, None)
+
+    def close(self):
+        pass
 
 
 async def test_what_cannot_live_elsewhere_is_refused_at_once(url, path):
@@ -237,11 +357,40 @@ async def test_what_cannot_live_elsewhere_is_refused_at_once(url, path):
             engine.start(local(), on="process")
         with pytest.raises(ExecutorError, match="on= takes 'process'"):
             engine.start(agents.fails(), on=object())
+        with pytest.raises(ExecutorError, match="but got 'proces'"):
+            engine.start(42, on="proces")
         assert engine.runs() == []
+    async with cs.Engine(store=url) as engine:
+        lock = threading.Lock()
+
+        @cs.resource
+        def guarded():
+            yield lock
+
+        engine.register(guarded)
+        with pytest.raises(SendError, match=r"(?s)the resource 'guarded' .* at the top level"):
+            engine.start(agents.fails(), on="process")
     for store in (None, "memory:"):
         async with cs.Engine(store=store) as engine:
             with pytest.raises(RunError, match="needs a store that other processes can open"):
                 engine.start(agents.fails(), on="process")
+
+
+async def test_a_module_that_the_process_cannot_import_is_named(url, tmp_path, monkeypatch):
+    """It was on the path when the driver imported it."""
+    (tmp_path / "moved_flows.py").write_text(
+        "import cascade as cs\n@cs.task\nasync def moved(): pass\n", encoding="utf-8"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import moved_flows
+
+    (tmp_path / "moved_flows.py").unlink()
+    importlib.invalidate_caches()
+    async with cs.Engine(store=url) as engine:
+        run = engine.start(moved_flows.moved(), on="process")
+        with pytest.raises(SendError, match="cannot import module 'moved_flows'") as caught:
+            await run.result()
+    assert caught.value.place == "module 'moved_flows'"
 
 
 @pytest.mark.filterwarnings("error")

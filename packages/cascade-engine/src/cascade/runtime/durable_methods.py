@@ -19,8 +19,9 @@ from cascade.runtime.durable.retention import Retention
 from cascade.runtime.durable.runs import Begin, DurableRuns, durable_runs
 from cascade.runtime.durable.stored_options import left_at, options_of, stored_options
 from cascade.runtime.engine_base import EngineBase
-from cascade.runtime.engine_options import EngineOptions, EngineSettings
-from cascade.runtime.hosting import Hosting, shared_store
+from cascade.runtime.engine_options import EngineSettings
+from cascade.runtime.host_options import amounts_of, check_on, check_sendable, shared_store
+from cascade.runtime.hosting import Hosting
 from cascade.runtime.inbox import Letter
 from cascade.runtime.options import (
     DEFAULTS,
@@ -198,13 +199,15 @@ class DurableMethods(EngineBase):
         Raises:
             RunError: Other processes cannot open the store of the engine.
             ExecutorError: ``on`` starts no processes for runs.
+            SendError: A resource of the engine cannot be sent.
             SerializationError: Another process could not read the target.
         """
+        check_on(on)
         url = shared_store(self._made.store, self._folder)
         runs = self._stored("start")
         if self._hosting is None:
             self._hosting = Hosting(runs, self._options_of_hosts(url), self.constraints, self._bus)
-        executor = self._hosting.executor(on)
+            self._runs.hosted = self._hosting.active.infos
         assert how.run_id is not None
         new = wanted(
             runs.codec,
@@ -215,11 +218,18 @@ class DurableMethods(EngineBase):
             options=options_of(how),
             portable=True,
         )
-        return partial(self._hosting.execute, new, executor)
+        strategy = "vm" if how.use_vm else "graph"
+        return partial(self._hosting.execute, new, on, strategy)
 
-    def _options_of_hosts(self, url: str) -> EngineOptions:
-        """The options for the engines of other processes."""
-        made = self._made
+    def _options_of_hosts(self, url: str) -> Mapping[str, Any]:
+        """The options for the engines of other processes.
+
+        Raises:
+            RunError: Other processes cannot share the capacities of the engine.
+            SendError: A resource cannot be sent.
+        """
+        made, resources = self._made, self.resource_container.registered_now()[0].values()
+        check_sendable(resources)
         return {
             "store": url,
             "durability": made.durability,
@@ -229,9 +239,9 @@ class DurableMethods(EngineBase):
             "strict": made.strict,
             "tier": made.tier,
             "cache": made.cache if isinstance(made.cache, str) else None,
-            "capacities": self.capacities.total or None,
+            "capacities": amounts_of(self.capacities, self._folder),
             "teardown_timeout": made.teardown_timeout,
-            "resources": tuple(self.resource_container.registered_now()[0].values()),
+            "resources": tuple(resources),
         }
 
     async def _end_hosting(self) -> None:

@@ -25,7 +25,7 @@ from cascade.runtime.engine_runs import EngineRuns
 from cascade.runtime.engine_views import EngineViews
 from cascade.runtime.graph_path.strategy import GraphExecutionStrategy
 from cascade.runtime.handle import RunHandle
-from cascade.runtime.hosting import On
+from cascade.runtime.host_options import On, check_on
 from cascade.runtime.lending import Lending, elsewhere_of, telling_of_constraints
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.constraints import ConstraintManager
@@ -271,8 +271,9 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         Args:
             target: As for ``run``.
             params: Values for the target's ``Param`` nodes; other names are refused (M22).
-            on: ``"process"`` or a ProcessExecutor: another process executes the run, and another
-                one if that is killed. Needs a store with a URL (`docs/distribution.md`).
+            on: ``"process"`` or a ProcessExecutor, ``"dask://host:8786"`` or a DaskExecutor:
+                another process executes the run, and another one if that is killed. Needs a store
+                with a URL (`docs/distribution.md`).
             summary: Collect the figures of tasks for ``handle.summary()``. This costs about 2 µs a
                 node, also in other runs that begin meanwhile.
 
@@ -296,6 +297,8 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         run_id = how.run_id or new_id()
         how = replace(how, run_id=run_id)
         hosted = None
+        if on is not None:
+            check_on(on)  # also for a plain value, which needs no process
         if on is not None and isinstance(target, LazyResult):
             hosted = self._hosted(target, params, how, on)
         computing = self._computed(target, params, how, hosted)

@@ -56,6 +56,8 @@ class EngineRuns:
         #: Called with each run that ends, the name of its target, its status, its duration and its
         #: error; None if nothing looks.
         self.on_end: Callable[[Run, str, str, float, BaseException | None], object] | None = None
+        #: Gives the runs in other processes; None if there were none.
+        self.hosted: Callable[[], list[RunInfo]] | None = None
         #: When a run last gave the event loop a turn at its end.
         self._turned = perf_counter()
 
@@ -130,7 +132,8 @@ class EngineRuns:
     def infos(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread."""
         infos = (self.info(run) for run in list(self.active))
-        return [info for info in infos if info is not None]
+        hosted = [] if self.hosted is None else self.hosted()
+        return [*(info for info in infos if info is not None), *hosted]
 
     def info(self, run: Run) -> RunInfo | None:
         """The progress of a run; None if it has ended. From any thread."""

@@ -16,7 +16,10 @@ class EngineViews(EngineBase):
     """Inherited by Engine."""
 
     def runs(self) -> list[RunInfo]:
-        """The active runs, and the progress of their loops. From any thread."""
+        """The active runs, and the progress of their loops. From any thread.
+
+        Those that other processes execute follow; these tell of their progress twice a second.
+        """
         return self._runs.infos()
 
     def __repr__(self) -> str:

@@ -7,26 +7,40 @@ import contextlib
 import importlib
 import pickle
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+from cascade.runtime.bus import MessageBus
+from cascade.runtime.elsewhere.host_events import dumps_events, kind_of
 from cascade.runtime.elsewhere.host_messages import (
     DONE,
     READY,
     EndThere,
     LimitThere,
     Message,
+    NotReady,
+    Progress,
     RunEnded,
     RunThere,
+    SharedAmounts,
+    TellThere,
+    Told,
 )
 from cascade.runtime.engine import Engine
+from cascade.runtime.events import Notice
+from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.rules import Constraint
-from cascade.spec.errors import RunLeasedError
+from cascade.spec.errors import RunLeasedError, SendError
 from cascade.spec.wire import loads
 from cascade.spec.wire_errors import dumps_error
+from cascade.spec.wording import error_text
 
+#: Seconds until events are sent on, which come in many.
+_TOGETHER: Final = 0.02
+#: Seconds between two reports of progress.
+_PROGRESS: Final = 0.5
 #: Seconds between two attempts to claim a run that another process executes.
 _AGAIN: Final = 0.5
 
@@ -48,14 +62,19 @@ class _Hosted:
         self._pipe = pipe
         self._engine: Any = None
         self._works: dict[str, asyncio.Task[None]] = {}
+        self._telling = _Telling(self._send)
 
     async def live(self, options: bytes) -> None:
         """See ``main``."""
-        async with Engine(**loads(options)) as self._engine:
+        engine = self._made(options)
+        if engine is None:
+            return
+        async with engine as self._engine:
             messages: asyncio.Queue[Any] = asyncio.Queue()
             listener = (asyncio.get_running_loop(), messages)
             threading.Thread(target=self._listen, args=listener, daemon=True).start()
             self._send(READY)
+            progress = asyncio.create_task(self._tell_progress(), name="progress of runs")
             while (message := await messages.get()) != DONE:
                 if isinstance(message, RunThere):
                     work = asyncio.create_task(self._run(*message), name=f"run {message.run_id}")
@@ -63,6 +82,8 @@ class _Hosted:
                     work.add_done_callback(partial(self._ended, message.run_id))
                 elif isinstance(message, LimitThere):
                     self._limit(message.constraints)
+                elif isinstance(message, TellThere):
+                    self._telling.want(self._engine.bus, message.kinds)
                 elif isinstance(message, EndThere) and (found := self._works.get(message.run_id)):
                     if message.for_good:
                         self._engine._stored("cancel").cancel(message.run_id)
@@ -71,6 +92,36 @@ class _Hosted:
             for work in works:
                 work.cancel()
             await asyncio.gather(*works, return_exceptions=True)
+            progress.cancel()
+        engine.capacities.end_sharing()
+
+    def _made(self, options: bytes) -> Any:
+        """The engine; None if it cannot be made, of which the driver was told."""
+        try:
+            given = loads(options)
+            shared = given["capacities"]
+            if isinstance(shared, SharedAmounts):
+                given["capacities"] = Capacities(
+                    shared.total, store=shared.store, lease=shared.lease
+                )
+            return Engine(**given)
+        except Exception as problem:
+            self._send(NotReady(error_text(problem)))
+            return None
+
+    async def _tell_progress(self) -> None:
+        """Tell the driver how far the runs are, once in a while."""
+        last: dict[str, int] = {}
+        while True:
+            await asyncio.sleep(_PROGRESS)
+            found = [
+                Progress(run.run_id, run.steps, run.steps_per_second, run.task)
+                for run in self._engine.runs()
+            ]
+            changed = [one for one in found if last.get(one.run_id) != one.steps]
+            last = {one.run_id: one.steps for one in found}
+            if changed:
+                self._send(Told(progress=changed))
 
     def _listen(self, loop: asyncio.AbstractEventLoop, messages: asyncio.Queue[Any]) -> None:
         message: Any = None
@@ -89,12 +140,16 @@ class _Hosted:
     def _ended(self, run_id: str, work: asyncio.Task[None]) -> None:
         """A run has ended, or was cancelled before it began."""
         self._works.pop(run_id, None)
+        self._telling.flush()
         error = asyncio.CancelledError() if work.cancelled() else work.exception()
         self._send(RunEnded(run_id, None if error is None else dumps_error(error)))
 
     async def _run(self, run_id: str, modules: Sequence[str]) -> None:
         for module in modules:
-            importlib.import_module(module)
+            try:
+                importlib.import_module(module)
+            except Exception as problem:
+                raise _not_imported(run_id, module, problem) from problem
         await self._resumed(run_id)
 
     async def _resumed(self, run_id: str) -> None:
@@ -109,3 +164,43 @@ class _Hosted:
     def _send(self, message: Message) -> None:
         with contextlib.suppress(OSError):
             self._pipe.send_bytes(pickle.dumps(message, 5))
+
+
+def _not_imported(run_id: str, module: str, problem: Exception) -> SendError:
+    return SendError(
+        f"the process for run {run_id!r} cannot import module '{module}', which has tasks of it: "
+        f"{error_text(problem)}\n"
+        "    right:  install the module, or add its folder to PYTHONPATH; such a process has the "
+        "driver's sys.path, as it was at its start",
+        f"module '{module}'",
+    )
+
+
+class _Telling:
+    """Sends the events on that the driver wants.
+
+    Args:
+        send: Sends a message.
+    """
+
+    def __init__(self, send: Callable[[Message], object]) -> None:
+        self._send = send
+        self._unsubscribe: list[Callable[[], None]] = []
+        self._events: list[Notice] = []
+
+    def want(self, bus: MessageBus, kinds: Sequence[str]) -> None:
+        """Send these events, and no others."""
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
+        self._unsubscribe = [bus.subscribe(kind_of(kind), self._take) for kind in kinds]
+
+    def _take(self, event: Notice) -> None:
+        if not self._events:
+            asyncio.get_running_loop().call_later(_TOGETHER, self.flush)
+        self._events.append(event)
+
+    def flush(self) -> None:
+        """Send what is not sent yet."""
+        events, self._events = self._events, []
+        if events:
+            self._send(Told(dumps_events(events)))

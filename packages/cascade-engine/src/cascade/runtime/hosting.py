@@ -11,42 +11,42 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import WeakKeyDictionary, WeakSet
 
-from cascade.adapters.stores.urls import absolute
-from cascade.graph.build import build_graph
 from cascade.runtime.durable.claiming import dead_for
 from cascade.runtime.durable.programs import Wanted, check_same
 from cascade.runtime.durable.runs import DurableRuns
-from cascade.runtime.elsewhere.executors import processes
-from cascade.runtime.elsewhere.host_messages import EndThere, LimitThere, RunThere
+from cascade.runtime.elsewhere.executors import named
+from cascade.runtime.elsewhere.host_events import wanted
+from cascade.runtime.elsewhere.host_messages import (
+    EndThere,
+    LimitThere,
+    RunThere,
+    TellThere,
+    Told,
+)
+from cascade.runtime.elsewhere.losses import MOST_STARTS, TRIAL, HostLostError, Losses
 from cascade.runtime.events import ConstraintRemoved, ConstraintSet, Event
-from cascade.spec.errors import ExecutorError, RunError
-from cascade.spec.lazy_types import LazyResult
-from cascade.spec.protocols import Host, HostingExecutor
+from cascade.runtime.host_options import On, modules_of
+from cascade.runtime.hosted_runs import HostedRuns
+from cascade.spec.errors import ExecutorError, RunLeasedError, WorkerLostError
+from cascade.spec.protocols import Host, HostingExecutor, TaskExecutor
 from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus
 from cascade.spec.wire import dumps
 from cascade.spec.wire_errors import loads_error
-from cascade.spec.wording import short
 
 if TYPE_CHECKING:
     from cascade.runtime.bus import MessageBus
     from cascade.runtime.limits.constraints import ConstraintManager
 
-#: Where ``engine.start`` has a run executed.
-On: TypeAlias = HostingExecutor | Literal["process"]
 #: The main function of a host. By its name, because it makes an engine.
 _ENTRY: Final = "cascade.runtime.hosted"
-#: How many processes one after the other may end before they begin a run.
-_MOST_STARTS: Final = 10
+#: Seconds until a run is looked at again that is still leased.
+_AGAIN: Final = 0.5
 _log: Final = logging.getLogger("cascade.executors")
-
-
-class _HostLostError(Exception):
-    """The process of a run has ended."""
 
 
 class Hosting:
@@ -68,13 +68,18 @@ class Hosting:
     ) -> None:
         self._runs = runs
         self._options = options
+        #: For the driver's views.
+        self.active = HostedRuns(bus)
+        self._bus = bus
+        #: The events that were asked of each host.
+        self._kinds: WeakKeyDictionary[Host, tuple[str, ...]] = WeakKeyDictionary()
         self._constraints = constraints
         self._loop = asyncio.get_running_loop()
         self._hosts: dict[HostingExecutor, list[Host]] = {}
         #: All of them; replaced, never changed, for other threads.
         self._all: tuple[Host, ...] = ()
-        #: That of ``on="process"``.
-        self._processes: HostingExecutor | None = None
+        #: Those of ``on="process"`` and of clusters, by name.
+        self._named: dict[str, asyncio.Future[TaskExecutor]] = {}
         #: Guards the choice of a host, which may start one.
         self._choosing = asyncio.Lock()
         #: Id → the end that its host reports: the error of the run as bytes, or None.
@@ -82,6 +87,8 @@ class Hosting:
         self._cancelled: set[str] = set()
         #: Executor → the start of a host that is under way.
         self._starts: dict[HostingExecutor, asyncio.Task[Host]] = {}
+        #: Held while a run is on trial (``losses``), and the id of that run.
+        self._trial, self._on_trial = asyncio.Lock(), cast("str | None", None)
         #: Hosts that have ended.
         self._gone: WeakSet[Host] = WeakSet()
         #: Held while constraints are read and sent, so that hosts get the latest ones last.
@@ -91,29 +98,30 @@ class Hosting:
             bus.subscribe(ConstraintRemoved, self._limit, at_once=True),
         ]
 
-    def executor(self, on: Any) -> HostingExecutor:
-        """The executor of ``on=``.
+    async def _executor(self, on: Any) -> HostingExecutor:
+        """The executor of ``on=``; this ends those that it makes by their names.
 
         Raises:
-            ExecutorError: It starts no processes for runs.
+            ExecutorError: A cluster cannot be reached.
         """
-        if on == "process":
-            if self._processes is None:
-                self._processes = cast("HostingExecutor", processes())
-            return self._processes
-        if isinstance(on, HostingExecutor):
-            return on
-        raise ExecutorError(
-            "on= takes 'process' or a cs.ProcessExecutor, whose processes execute whole runs, but "
-            f"got {short(on)}\n"
-            "    on other machines:  cs.enqueue(store, target), and `cascade work` there"
-        )
+        if not isinstance(on, str):
+            return cast("HostingExecutor", on)
+        async with self._choosing:
+            if on not in self._named:
+                # A task of its own, so that a cancel leaves no cluster behind.
+                self._named[on] = asyncio.ensure_future(asyncio.to_thread(named, on))
+            made = self._named[on]
+        try:
+            return cast("HostingExecutor", await asyncio.shield(made))
+        except ExecutorError:
+            self._named.pop(on, None)  # it may be there for the next run
+            raise
 
     def cancel(self, run_id: str) -> None:
         """Let a run whose work is cancelled next end for good, and not as interrupted."""
         self._cancelled.add(run_id)
 
-    async def execute(self, new: Wanted, executor: HostingExecutor) -> Any:
+    async def execute(self, new: Wanted, on: On, strategy: str) -> Any:
         """The value of a run, computed by a host.
 
         Raises:
@@ -121,24 +129,29 @@ class Hosting:
             ExecutorError: No host can be started.
             Exception: The error of the run.
         """
-        run_id = new.new.run_id
+        run_id, problem = new.new.run_id, None
+        self.active.begin(run_id, new.new.target, strategy)
         try:
             run = await self._created(new)
             if run.status is RunStatus.SUCCEEDED:
                 return await self._runs.result(run)
-            error = await self._hosted(run, executor, _modules_of(new.program.target))
-        except asyncio.CancelledError:
-            if run_id in self._cancelled:
+            executor = await self._executor(on)
+            error = await self._hosted(run, executor, modules_of(new.program.target))
+            if error is not None:
+                raise loads_error(error)
+            ended = await self._runs.call(self._runs.store.find, run_id)
+            assert ended is not None
+            return await self._runs.result(ended)
+        except BaseException as raised:
+            problem = raised
+            if isinstance(raised, asyncio.CancelledError) and run_id in self._cancelled:
                 await self._cancel_stored(run_id)
             raise
         finally:
             self._ends.pop(run_id, None)
             self._cancelled.discard(run_id)
-        if error is not None:
-            raise loads_error(error)
-        ended = await self._runs.call(self._runs.store.find, run_id)
-        assert ended is not None
-        return await self._runs.result(ended)
+            self.active.end(run_id, problem)
+            del problem  # its traceback has this frame
 
     async def _created(self, new: Wanted) -> RunRecord:
         """The run, created if the store has none with its id. A cancel waits for that."""
@@ -163,28 +176,83 @@ class Hosting:
 
         Raises:
             ExecutorError: No host begins it.
+            WorkerLostError: It seems to end each host, and is dead now (D3).
         """
-        run_id, epoch, lost = run.run_id, run.epoch, 0
-        while lost < _MOST_STARTS:
-            host = await self._chosen(executor, run_id)
-            end = self._ends[run_id] = self._loop.create_future()
-            host.send(RunThere(run_id, modules))
+        losses = Losses(run)
+        while True:
+            trial = self._trial if losses.on_trial else nullcontext()
+            async with trial:
+                host = await self._chosen(executor, run.run_id)
+                end: asyncio.Future[bytes | None] = self._loop.create_future()
+                self._ends[run.run_id] = end
+                self._want_events(host)
+                host.send(RunThere(run.run_id, modules))
+                if losses.on_trial:
+                    await self._tried(host, run.run_id, end)
+            await self._wait(host, run.run_id, end)
             try:
-                return await asyncio.shield(end)
-            except _HostLostError:
-                _log.warning("a host process was lost; another one goes on with run %r", run_id)
-                found = await self._runs.call(self._runs.store.find, run_id)
-                before, epoch = epoch, epoch if found is None else found.epoch
-                lost = lost + 1 if epoch == before else 0
-            except asyncio.CancelledError:
-                host.send(EndThere(run_id, run_id in self._cancelled))
-                with suppress(_HostLostError):
-                    await end
+                return end.result()
+            except HostLostError as lost:
+                pause = await self._lost(losses, lost, run.run_id)
+            await asyncio.sleep(pause)
+
+    async def _wait(
+        self,
+        host: Host,
+        run_id: str,
+        end: asyncio.Future[bytes | None],
+        seconds: float | None = None,
+    ) -> None:
+        """Wait for the end of a run in its host, or of the host; a cancel has the run end before.
+
+        Args:
+            seconds: How long at most; None without a limit.
+        """
+        try:
+            await asyncio.wait([end], timeout=seconds)
+        except asyncio.CancelledError:
+            host.send(EndThere(run_id, run_id in self._cancelled))
+            with suppress(HostLostError):
+                await end
+            raise
+
+    async def _tried(self, host: Host, run_id: str, end: asyncio.Future[bytes | None]) -> None:
+        """Have a run on trial for a while, in which a loss of its host counts against it."""
+        self._on_trial = run_id
+        try:
+            await self._wait(host, run_id, end, TRIAL)
+        finally:
+            self._on_trial = None
+
+    async def _lost(self, losses: Losses, lost: HostLostError, run_id: str) -> float:
+        """A host of a run has ended; the seconds until another one goes on with the run.
+
+        Raises:
+            ExecutorError: Too many have ended before they began it.
+            WorkerLostError: Too many have ended while they executed it.
+        """
+        found = await self._runs.call(self._runs.store.find, run_id)
+        try:
+            pause = losses.add(lost, found)
+        except WorkerLostError as error:
+            if await self._is_dead(found, error):
                 raise
-        raise ExecutorError(
-            f"{lost} host processes ended one after the other before they began run {run_id!r}; "
-            "their own errors are on standard error"
-        )
+            return 0.0
+        _log.warning("a host process was lost; another one goes on with run %r", run_id)
+        return pause
+
+    async def _is_dead(self, run: RunRecord | None, error: Exception) -> bool:
+        """Have a run end as dead, once its lease is over; False if another process goes on."""
+        found = run
+        while found is not None and run is not None and found.epoch == run.epoch:
+            try:
+                await self._runs.declare_dead(run.run_id, error)
+            except RunLeasedError:  # its host was on another machine; or a worker has it now
+                await asyncio.sleep(_AGAIN)
+                found = await self._runs.call(self._runs.store.find, run.run_id)
+            else:
+                return True
+        return False
 
     async def _cancel_stored(self, run_id: str) -> None:
         """Cancel a run in the store, if its host has not done so."""
@@ -201,7 +269,7 @@ class Hosting:
             ExecutorError: None can be started, or they end at once.
         """
         async with self._choosing:
-            for _ in range(_MOST_STARTS):
+            for _ in range(MOST_STARTS):
                 hosts = self._hosts.setdefault(executor, [])
                 host = min(hosts, key=lambda one: len(one.runs), default=None)
                 if host is None or (host.runs and len(hosts) < executor.max_workers):
@@ -211,7 +279,7 @@ class Hosting:
                     host.runs.add(run_id)
                     return host
         raise ExecutorError(
-            f"{_MOST_STARTS} host processes ended one after the other as soon as they had started; "
+            f"{MOST_STARTS} host processes ended one after the other as soon as they had started; "
             "their own errors are on standard error"
         )
 
@@ -247,6 +315,10 @@ class Hosting:
         hosts, self._all = self._all, ()
         self._hosts.clear()
         await asyncio.gather(*(asyncio.to_thread(host.close) for host in hosts))
+        made = await asyncio.gather(*self._named.values(), return_exceptions=True)
+        for executor in made:
+            if not isinstance(executor, BaseException):
+                await asyncio.to_thread(executor.shutdown)
 
     # -- messages -----------------------------------------------------------------------------
 
@@ -259,11 +331,17 @@ class Hosting:
         if message is None:
             self._gone.add(host)
             self._forget(host)
+            blamed = self._on_trial if self._on_trial in host.runs else None
+            if len(host.runs) == 1:
+                (blamed,) = host.runs
             for run_id in host.runs:
                 end = self._ends.get(run_id)
                 if end is not None and not end.done():
-                    end.set_exception(_HostLostError())
+                    end.set_exception(HostLostError(host.exit_code, blamed))
             host.runs.clear()
+            return
+        if isinstance(message, Told):
+            self.active.take(message)
             return
         host.runs.discard(message.run_id)
         end = self._ends.get(message.run_id)
@@ -276,6 +354,13 @@ class Hosting:
             if host in hosts:
                 hosts.remove(host)
 
+    def _want_events(self, host: Host) -> None:
+        """Ask a host for the events that have subscribers now."""
+        kinds = wanted(self._bus.wants)
+        if kinds != self._kinds.get(host, ()):
+            self._kinds[host] = kinds
+            host.send(TellThere(kinds))
+
     def _limit(self, _event: Event) -> None:
         self._tell_limits(self._all)
 
@@ -283,37 +368,7 @@ class Hosting:
         """Send the constraints in force. In any thread."""
         with self._telling:
             active = self._constraints.active()
-            found = [
-                # Hosts share nothing: a shared rate counts in each of them, as others do.
-                replace(info.constraint, ttl=info.seconds_left, shared=None)
-                for info in active
-            ]
+            found = [replace(info.constraint, ttl=info.seconds_left) for info in active]
             message = LimitThere(found)
             for host in hosts:
                 host.send(message)
-
-
-def shared_store(store: Any, folder: str) -> str:
-    """The URL of the store of an engine, for hosts.
-
-    Args:
-        store: As the engine was given it.
-        folder: The working directory at that time.
-
-    Raises:
-        RunError: The engine has none, or other processes cannot open it.
-    """
-    if isinstance(store, str) and not store.startswith("memory:"):
-        return absolute(store, folder)
-    raise RunError(
-        "engine.start(…, on=…) needs a store that other processes can open, by its URL, but the "
-        f"engine has {'none' if store is None else short(store)}\n"
-        '    right:  cs.Engine(store="sqlite:///runs.db")'
-    )
-
-
-def _modules_of(target: LazyResult[Any]) -> list[str]:
-    """The modules with the tasks of a target."""
-    tasks = [lazy.task for lazy in build_graph(target).lazies]
-    named = {str(getattr(task, "__module__", "")) for task in tasks}
-    return sorted(name for name in named if name and not name.startswith("cascade."))

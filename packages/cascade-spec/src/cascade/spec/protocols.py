@@ -102,6 +102,9 @@ class Capabilities(NamedTuple):
     stays: bool = False
     #: How plans mark the calls that it makes.
     mark: str = "process"
+    #: It takes large buffers beside the bytes of arguments (``RemoteCall.beside``), and gives them
+    #: so.
+    shares: bool = False
 
 
 @runtime_checkable
@@ -162,6 +165,10 @@ class Host(Protocol):
     @property
     def runs(self) -> set[str]:
         """The ids of the runs that it was asked to execute and has not ended."""
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code of a process that has ended; None if it is not known."""
 
     def send(self, message: Any) -> None:
         """Send it a message; does nothing if it has ended. From any thread."""

@@ -41,6 +41,8 @@ class Outcome(NamedTuple):
     links: int = 0
     #: In place of a value that stays.
     remote: RemoteValue | None = None
+    #: Large buffers of the data, see ``wire.dumps``.
+    beside: Sequence[Any] = ()
 
 
 class RemoteValue:
@@ -114,7 +116,7 @@ class RemoteCall:
     Attributes:
         name: The name of the task.
         task: The task as bytes; an executor may send these once to each worker.
-        arguments: The arguments as bytes.
+        arguments: The arguments as bytes; an executor may put something else in their place.
         spins: Seconds for which the worker may follow tail calls of the task to itself; 0: not at
             all.
         alone: Whether it must not share a worker's turn with other calls, because it may be ended
@@ -124,6 +126,8 @@ class RemoteCall:
             notices; None if nothing depends on that.
         needs: Amounts of what the executor allocates itself, by name.
         resources: The providers that the worker needs.
+        beside: Large buffers of the arguments (``wire.dumps``), for an executor that ``shares``. It
+            copies or sends them in ``submit_call``, as the driver may change them afterwards.
         state: For the executor.
 
     Only for an executor whose values can stay:
@@ -138,6 +142,7 @@ class RemoteCall:
     __slots__ = (
         "alone",
         "arguments",
+        "beside",
         "inputs",
         "keeps",
         "links",
@@ -163,12 +168,13 @@ class RemoteCall:
     ) -> None:
         self.name = name
         self.task = task
-        self.arguments = arguments
+        self.arguments: Any = arguments
         self.on_end = on_end
         self.on_begin = on_begin
         self.needs = needs
         self.alone = on_begin is not None or bool(needs)
         self.spins = 0.0
+        self.beside: Sequence[Any] = ()
         self.resources: Sequence[PackedResource] = ()
         self.inputs: Sequence[RemoteValue] = ()
         self.links: Sequence[Link] = ()

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from time import monotonic
@@ -31,10 +31,11 @@ from cascade.adapters.executors.clusters import (
     outcome_of,
     value_lost,
 )
+from cascade.adapters.executors.dask_host import DaskHost
 from cascade.spec.checks import check_count
 from cascade.spec.errors import CascadeError, ExecutorError
 from cascade.spec.pickled_errors import keep_own_pickling
-from cascade.spec.protocols import Capabilities
+from cascade.spec.protocols import Capabilities, Host
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
 from cascade.spec.wording import error_text
 
@@ -107,6 +108,8 @@ class DaskExecutor(ClusterExecutor):
         self._seen = monotonic()
         #: Token of a resource that workers may have opened → seconds that closing it may take.
         self._teardown: dict[bytes, float] = {}
+        #: Number → a process that executes whole runs.
+        self._hosts: dict[int, DaskHost] = {}
         self._client.subscribe_topic(self._owner, self._told)
 
     @property
@@ -138,6 +141,31 @@ class DaskExecutor(ClusterExecutor):
 
         self._in_loop(fetch)
         return found
+
+    def start_host(self, entry: str, options: bytes, told: Callable[[Host, Any], None]) -> Host:
+        """See ``HostingExecutor``; a worker of the cluster, which makes calls as well."""
+
+        def tell(host: Host, message: Any) -> None:
+            if message is None:
+                self._hosts.pop(number, None)
+                self._is_over(number)
+            told(host, message)
+
+        with self._lock:
+            if self._closed:
+                raise ExecutorError("the executor has been shut down and starts no more hosts")
+            number = next(self._numbers)
+            host = self._hosts[number] = DaskHost(self._client, self._owner, number, tell)
+            busy = [host.worker for host in self._hosts.values()]
+        try:
+            workers = list(self._client.scheduler_info(n_workers=-1)["workers"])
+            if not workers:
+                raise ExecutorError("the Dask cluster has no workers")
+            host.begin(entry, options, min(workers, key=busy.count))
+        except BaseException:
+            self._hosts.pop(number, None)
+            raise
+        return host
 
     # -- the cluster --------------------------------------------------------------------------
 
@@ -241,6 +269,8 @@ class DaskExecutor(ClusterExecutor):
             self._told_end(message["turn"], message["content"])
         elif kind == "lost":
             self._told_loss(message["turn"], message["content"])
+        elif kind == "host" and message["turn"] in self._hosts:
+            self._hosts[message["turn"]].take(message["content"])
         elif kind == "logged":
             _log(message["content"])
 
@@ -258,6 +288,9 @@ class DaskExecutor(ClusterExecutor):
 
     def _told_loss(self, number: int, worker: str) -> None:
         """A worker has ended that has begun a turn, which may have ended before."""
+        host = self._hosts.get(number)
+        if host is not None:
+            host.lose(worker)
         turn = self._turn(number)
         if turn is not None:
             self._fail(turn, partial(lost, f"{worker} of Dask", len(turn.calls)))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Final
 
-from distributed import get_worker
+from distributed import get_worker, secede
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from cascade.adapters.executors.begun import Begun
@@ -24,7 +26,7 @@ PLUGIN: Final = "cascade-1"
 #: The name of the request that closes the resources of an executor.
 CLOSE: Final = "cascade_close"
 #: The kinds of messages to the driver.
-BEGUN, ENDED, LOST, LOGGED = "begun", "ended", "lost", "logged"
+BEGUN, ENDED, LOST, LOGGED, HOST = "begun", "ended", "lost", "logged", "host"
 
 
 class _Here(threading.local):
@@ -33,10 +35,36 @@ class _Here(threading.local):
     owner: str | None = None
 
 
+class _Messages:
+    """The pipe of a host: between the thread that executes runs, and the driver.
+
+    Args:
+        send: Sends bytes to the driver.
+    """
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self.send_bytes = send
+        #: None at the end.
+        self.arrived: SimpleQueue[bytes | None] = SimpleQueue()
+
+    def recv_bytes(self) -> bytes:
+        """The next message.
+
+        Raises:
+            EOFError: The driver has gone.
+        """
+        data = self.arrived.get()
+        if data is None:
+            raise EOFError
+        return data
+
+
 _lock = threading.Lock()
 _here = _Here()
 #: Executor → the part of it that is in this process.
 _made: dict[str, ClusterWorker] = {}
+#: Executor and number of a host → its messages.
+_hosts: dict[tuple[str, int], _Messages] = {}
 
 
 def make_turn(owner: str, packed: bytes, places: Sequence[tuple[int, int]], *values: Any) -> Any:
@@ -61,6 +89,37 @@ def make_turn(owner: str, packed: bytes, places: Sequence[tuple[int, int]], *val
     return answer.results
 
 
+def host_runs(owner: str, number: int, entry: str, options: bytes) -> None:
+    """Execute runs of an executor until it needs this host no more.
+
+    Args:
+        owner: The executor, and the topic of its messages.
+        number: The number of the host.
+        entry: The module with what it does.
+        options: For this.
+    """
+    worker: Any = get_worker()
+    _cluster_worker(worker, owner)  # it ends hosts whose driver has gone
+    _begin(worker, owner, number)
+
+    def send(data: bytes) -> None:
+        _tell(worker, owner, HOST, number, {"data": data, "worker": worker.address})
+
+    messages = _hosts[owner, number] = _Messages(send)
+    secede()  # type: ignore[no-untyped-call]
+    try:
+        importlib.import_module(entry).main(messages, options)
+    finally:
+        del _hosts[owner, number]
+
+
+def post(owner: str, number: int, data: bytes) -> None:
+    """Give a message to a host of this worker, if it is still there."""
+    messages = _hosts.get((owner, number))
+    if messages is not None:
+        messages.arrived.put(data)
+
+
 def _cluster_worker(worker: Any, owner: str) -> ClusterWorker:
     """The part of an executor that is in this process, made at its first turn."""
     with _lock:
@@ -76,6 +135,9 @@ async def leave(owner: str) -> None:
     """Close the resources of an executor that has ended. In the event loop of a worker."""
     with _lock:
         found = _made.pop(owner, None)
+    for (of, _), messages in list(_hosts.items()):
+        if of == owner:
+            messages.arrived.put(None)
     if found is not None:
         await asyncio.to_thread(found.close)
 

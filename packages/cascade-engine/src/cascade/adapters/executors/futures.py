@@ -6,11 +6,13 @@ import inspect
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, Final, Protocol
+from multiprocessing import util
+from typing import Any, NamedTuple, Protocol
 
 from cascade.adapters.executors.checks import kind_of
 from cascade.adapters.executors.process import usable_cores
 from cascade.adapters.executors.turns import Turns
+from cascade.runtime.elsewhere.marks import MOST_CALLS, Marks, Place
 from cascade.runtime.elsewhere.serving import serve
 from cascade.spec.checks import check_count
 from cascade.spec.errors import ExecutorError, RunError, WorkerLostError
@@ -18,15 +20,19 @@ from cascade.spec.protocols import Capabilities
 from cascade.spec.remote_calls import Outcome, RemoteCall
 from cascade.spec.wording import error_text
 
-#: Most calls of one turn.
-_MOST_CALLS: Final = 256
-
 
 class FuturesPool(Protocol):
     """A pool of other processes: loky, Parsl, executorlib, ``ProcessPoolExecutor`` and so on."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call ``fn`` there; both can be pickled."""
+
+
+class _Turn(NamedTuple):
+    """Calls that one worker makes, and their marks."""
+
+    calls: list[RemoteCall]
+    place: Place
 
 
 class FuturesExecutor:
@@ -39,8 +45,10 @@ class FuturesExecutor:
     <FuturesExecutor of concurrent.futures.process.ProcessPoolExecutor, 2 workers>
 
     The pool cannot end a call that takes too long: it goes on there, and its result is dropped
-    (M8). And it does not tell which calls have begun: if one of its processes dies, all calls that
-    were sent together have failed, with a WorkerLostError. It must not repeat calls by itself.
+    (M8). Workers on this machine mark the calls that they begin: each is begun at most once without
+    a retry, also by a pool that makes the calls of a dead process again. Those that had begun have
+    failed with a WorkerLostError, and so have all of a turn whose worker is on another machine;
+    there the pool must not repeat calls by itself.
 
     Args:
         pool: Has ``submit``, which gives futures, and workers that can import ``cascade``.
@@ -67,12 +75,14 @@ class FuturesExecutor:
         self.max_workers: int = max_workers
         self._pool = pool
         self._lock = threading.RLock()
-        self._turns = Turns(_MOST_CALLS)
+        self._turns = Turns(MOST_CALLS)
         self._fresh: list[RemoteCall] = []
-        #: The turns that the pool has, with their calls.
-        self._active: dict[Future[Any], list[RemoteCall]] = {}
+        #: The turns that the pool has.
+        self._active: dict[Future[Any], _Turn] = {}
         #: Turns that are being withdrawn.
         self._withdrawn: set[Future[Any]] = set()
+        self._marks = Marks(max_workers)
+        self._finalizer = util.Finalize(self, self._marks.close, exitpriority=0)
         self._ended = threading.Condition(self._lock)
         self._closed = False
 
@@ -103,7 +113,11 @@ class FuturesExecutor:
                     self._fresh.remove(call)
                     return True
                 return self._turns.withdraw(call)
-            if len(self._active.get(turn, ())) != 1:
+            found = self._active.get(turn)
+            if found is None:
+                return False
+            self._marks.withdraw(found.place, found.calls.index(call))
+            if len(found.calls) != 1:
                 return False
             self._withdrawn.add(turn)
         if turn.cancel():
@@ -112,8 +126,12 @@ class FuturesExecutor:
         return False
 
     def waits(self, call: RemoteCall) -> bool:
-        """See ``TaskExecutor``; a call that was sent to the pool counts as begun."""
-        return call.state is None
+        """See ``TaskExecutor``; a call counts as begun if its worker has no marks."""
+        with self._lock:
+            if call.state is None:
+                return True
+            turn = self._active.get(call.state)
+            return turn is not None and self._has_not_begun(turn, turn.calls.index(call))
 
     def shutdown(self, wait: bool = True) -> None:
         """Take no more calls; the pool itself goes on.
@@ -130,6 +148,8 @@ class FuturesExecutor:
         with self._ended:
             while wait and self._active:
                 self._ended.wait()
+            if not self._active:
+                self._finalizer()
 
     def _fill(self) -> None:
         """Give the pool as many turns as it has workers."""
@@ -142,12 +162,14 @@ class FuturesExecutor:
                 tasks = dict(part for call in calls for part in call.parts())
                 sent = [(call.name, call.task.token, call.arguments, call.spins) for call in calls]
                 failure: Exception | None = None
+                place = self._marks.place()
                 try:
-                    turn = self._pool.submit(serve, tasks, sent)
+                    turn = self._pool.submit(serve, tasks, sent, place)
                 except Exception as problem:
                     failure = problem
+                    self._marks.forget(place)
                 else:
-                    self._active[turn] = calls
+                    self._active[turn] = _Turn(calls, place)
                     for call in calls:
                         call.state = turn
             if failure is not None:
@@ -160,29 +182,62 @@ class FuturesExecutor:
                 calls[0].on_begin()
             turn.add_done_callback(self._done)
 
-    def _done(self, turn: Future[Any]) -> None:
+    def _done(self, future: Future[Any]) -> None:
         """A turn has ended. In any thread."""
+        try:
+            ends, problem = future.result(), None
+        except BaseException as error:  # CancelledError is none of Exception's
+            ends, problem = None, error
         with self._ended:
-            calls = self._active.pop(turn)
+            turn = self._active.pop(future)
+            lost = [] if problem is None else self._lost(turn, problem)
+            self._marks.forget(turn.place)
             self._ended.notify_all()
-        if not (turn.cancelled() and turn in self._withdrawn):
-            self._settle(turn, calls)
-        self._withdrawn.discard(turn)
+            if self._closed and not self._active:
+                self._finalizer()
+        was_withdrawn = future.cancelled() and future in self._withdrawn
+        self._withdrawn.discard(future)
+        if problem is None:
+            self._settle(turn.calls, ends)
+        elif not was_withdrawn:
+            for call, loss in lost:
+                call.on_end(Outcome("failed", error=loss))
         self._fill()
 
-    def _settle(self, turn: Future[Any], calls: list[RemoteCall]) -> None:
-        try:
-            ends = turn.result()
-        except BaseException as problem:  # CancelledError is none of Exception's
-            for call in calls:
-                call.on_end(Outcome("failed", error=self._lost(call, problem)))
-            return
-        for call, (outcome, seconds) in zip(calls, ends, strict=True):
-            with self._lock:
-                self._turns.note(call, seconds)
-            call.on_end(Outcome(*outcome))
+    def _settle(self, calls: list[RemoteCall], ends: list[Any]) -> None:
+        """A worker has made a turn."""
+        for call, (end, seconds) in zip(calls, ends, strict=True):
+            outcome = Outcome(*end)
+            if outcome.kind != "failed":
+                with self._lock:
+                    self._turns.note(call, seconds)
+            elif outcome.data == b"begun":
+                problem = RuntimeError("a worker had begun it before, and has ended since")
+                outcome = Outcome("failed", error=self._lost_in(call, problem))
+            else:
+                outcome = Outcome("failed", error=RunError(f"{call!r} was withdrawn"))
+            call.on_end(outcome)
 
-    def _lost(self, call: RemoteCall, problem: BaseException) -> WorkerLostError:
+    def _has_not_begun(self, turn: _Turn, place: int) -> bool:
+        """Whether a call is known not to have begun."""
+        return self._marks.is_seen(turn.place) and not self._marks.has_begun(turn.place, place)
+
+    def _lost(self, turn: _Turn, problem: BaseException) -> list[tuple[RemoteCall, Exception]]:
+        """The calls of a turn that has failed, with their errors; those not begun wait again."""
+        lost: list[tuple[RemoteCall, Exception]] = []
+        back = []
+        for place, call in enumerate(turn.calls):
+            if self._closed or not self._has_not_begun(turn, place):
+                lost.append((call, self._lost_in(call, problem)))
+            else:
+                call.state = None
+                back.append(call)
+        if not lost:  # it would go on for ever
+            return [(call, self._lost_in(call, problem)) for call in back]
+        self._turns.add(back, first=True)
+        return lost
+
+    def _lost_in(self, call: RemoteCall, problem: BaseException) -> WorkerLostError:
         error = WorkerLostError(
             f"{kind_of(self._pool)} has not made the call of task '{call.name}', or has lost its "
             f"result: {error_text(problem)}",

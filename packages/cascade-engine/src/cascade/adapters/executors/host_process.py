@@ -18,7 +18,8 @@ from typing import Any, Final
 
 from cascade.adapters.executors.process_slots import not_started, starting
 from cascade.adapters.executors.process_worker import Settings, prepare
-from cascade.runtime.elsewhere.host_messages import DONE, READY, Message
+from cascade.runtime.elsewhere.host_messages import DONE, READY, Message, NotReady
+from cascade.spec.errors import ExecutorError
 from cascade.spec.protocols import Host
 
 #: Seconds that a host may take to hand over its runs: it waits for their plain functions.
@@ -47,12 +48,15 @@ class HostProcess:
         told: Callable[[Host, Any], None],
     ) -> None:
         self.runs: set[str] = set()
+        #: See ``Host``.
+        self.exit_code: int | None = None
         self._told = told
         self._lock = threading.Lock()
         self._pipe: Connection
         self._pipe, theirs = context.Pipe()
-        arguments = theirs, settings, entry, options
-        self._process = context.Process(target=main, args=arguments, name="cascade host")
+        settings = settings.now()
+        name, given = settings.name("cascade host"), (theirs, settings, entry, options)
+        self._process = context.Process(target=main, args=given, name=name)
         try:
             with starting:
                 self._process.start()
@@ -61,8 +65,11 @@ class HostProcess:
         # Before multiprocessing waits for it, without an end, if the engine was not closed.
         self._finalizer = util.Finalize(self, _kill, (self._process,), exitpriority=10)
         self.pid: int = self._process.pid
-        if self._received() != READY:
+        answer = self._received()
+        if answer != READY:
             self._process.join(_PATIENCE)
+            if isinstance(answer, NotReady):
+                raise ExecutorError(f"a host process cannot make its engine: {answer.problem}")
             raise not_started(self._process.exitcode)
         threading.Thread(target=self._listen, name="cascade host", daemon=True).start()
 
@@ -84,6 +91,7 @@ class HostProcess:
         while (message := self._received()) is not None:
             self._told(self, message)
         self._process.join(_PATIENCE)
+        self.exit_code = self._process.exitcode
         self._told(self, None)
 
     def _received(self) -> Any:

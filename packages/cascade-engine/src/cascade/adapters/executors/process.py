@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 from cascade.adapters.executors.process_slots import Pool
 from cascade.adapters.executors.process_worker import Settings
+from cascade.adapters.executors.shared_memory import CAN_SHARE
 from cascade.spec.checks import check_count
 from cascade.spec.errors import ArgumentError
 from cascade.spec.protocols import Capabilities, Host
@@ -49,7 +50,7 @@ class ProcessExecutor:
         ArgumentError: A number is not an int ≥ 1, or the start method is unknown here.
     """
 
-    capabilities: Capabilities = Capabilities(stops=True, once=True)
+    capabilities: Capabilities = Capabilities(stops=True, once=True, shares=CAN_SHARE)
 
     def __init__(
         self,

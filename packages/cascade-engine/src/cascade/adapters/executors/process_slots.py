@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import pickle
-import signal
 import threading
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -16,12 +15,15 @@ from cascade.adapters.executors.process_worker import (
     LARGE,
     MOST_CALLS,
     READY,
+    SHARED,
     SIZE,
     Board,
     Settings,
     main,
 )
+from cascade.adapters.executors.shared_memory import Parcel, packed, received
 from cascade.adapters.executors.turns import Turns
+from cascade.runtime.elsewhere.losses import how_ended, memory_hint
 from cascade.spec.errors import ExecutorError, RunError, WorkerLostError
 from cascade.spec.remote_calls import Outcome, RemoteCall
 
@@ -62,6 +64,7 @@ class Pool:
 
     def submit(self, call: RemoteCall) -> None:
         """See ``TaskExecutor``."""
+        call.arguments, call.beside = packed(call.arguments, call.beside), ()
         with self.lock:
             if self._closed:
                 raise RunError("the executor has been shut down and takes no more calls")
@@ -130,10 +133,13 @@ class Pool:
         """See ``TaskExecutor``."""
         with self.lock:
             if call.state is None:
-                if call in self._fresh:
+                is_here = call in self._fresh
+                if is_here:
                     self._fresh.remove(call)
+                if is_here or self._turns.withdraw(call):
+                    _drop_arguments(call)
                     return True
-                return self._turns.withdraw(call)
+                return False
             slot, place = call.state
             slot.cancel(call, place, stop)
             return False
@@ -267,7 +273,7 @@ class Slot:
             self._starts += 1
             if self._starts >= _MOST_STARTS:
                 self._starts = 0
-                problem = f"worker processes have ended{_how(code)} before they began the call"
+                problem = f"worker processes have ended{how_ended(code)} before they began the call"
                 _fail(rest, ExecutorError(problem))
                 return
         self._pool.put_back(rest)
@@ -298,9 +304,11 @@ class Worker:
         self._known: set[bytes] = set()
         #: Seconds that the process may take to end by itself.
         self._patience = _PATIENCE
-        self._large: list[bytes] = []
-        name = "cascade worker"
-        self._process = context.Process(target=main, args=(theirs, memory, settings), name=name)
+        #: Data and buffers of large outcomes of the turn.
+        self._large: list[tuple[Any, Any]] = []
+        settings = settings.now()
+        name, given = settings.name("cascade worker"), (theirs, memory, settings)
+        self._process = context.Process(target=main, args=given, name=name)
         try:
             with starting:
                 self._process.start()
@@ -324,16 +332,28 @@ class Worker:
         resources = {one for call in calls for one in call.resources if one.token in tasks}
         self._patience += sum(one.teardown_timeout for one in resources)
         alone = calls[0].alone
-        sent = [(call.name, call.task.token, call.arguments, call.spins) for call in calls]
+        given: list[Any] = [call.arguments for call in calls]
+        parcels = [one for one in given if isinstance(one, Parcel)]
+        sent = [
+            (call.name, call.task.token, one.spans if isinstance(one, Parcel) else one, call.spins)
+            for call, one in zip(calls, given, strict=True)
+        ]
         try:
             self._pipe.send_bytes(pickle.dumps((tasks, alone, sent), 5))
+            for parcel in parcels:
+                parcel.send(self._pipe)
         except OSError:
             return False
         self._known.update(tasks)
         while (message := self._message()) is not None:
             kind = message[:1]
             if kind == LARGE:
-                self._large.append(message[1:])
+                self._large.append((memoryview(message)[1:], ()))
+            elif kind == SHARED:
+                try:
+                    self._large.append(received(self._pipe, pickle.loads(message[1:])))
+                except (EOFError, OSError):
+                    return False
             elif kind == BEGUN:
                 begin = calls[0].on_begin
                 if begin is not None:
@@ -343,8 +363,9 @@ class Worker:
         return False
 
     def outcomes(self) -> Any:
-        """The outcomes of the turn so far, with their seconds."""
-        return self.board.outcomes(self._large)
+        """The outcomes of the turn so far, with their seconds. Call it once a turn."""
+        large, self._large = self._large, []  # a large value is not kept until the next turn
+        return self.board.outcomes(large)
 
     def kill(self) -> None:
         """End the process at once. From any thread."""
@@ -376,10 +397,18 @@ class Worker:
 
 def _tell(call: RemoteCall, outcome: Outcome) -> None:
     """Tell of the end of a call; the slot goes on even if that fails."""
+    _drop_arguments(call)
     try:
         call.on_end(outcome)
     except Exception:
         _log.exception("the outcome of %r was lost", call)
+
+
+def _drop_arguments(call: RemoteCall) -> None:
+    """Free the shared memory of a call that is not made any more."""
+    arguments: Any = call.arguments
+    if isinstance(arguments, Parcel):
+        arguments.close()
 
 
 def _fail(calls: Sequence[RemoteCall], error: Exception | None = None) -> None:
@@ -389,23 +418,14 @@ def _fail(calls: Sequence[RemoteCall], error: Exception | None = None) -> None:
 
 
 def _ending(task: str, code: int | None) -> str:
-    is_killed = code is not None and -code == getattr(signal, "SIGKILL", 0) != 0
-    hint = "; was the system out of memory?" if is_killed else ""
-    return f"the worker process of a call of task '{task}' has ended{_how(code)}{hint}"
-
-
-def _how(code: int | None) -> str:
-    if code is None:
-        return ""
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f", killed by {signal.Signals(-code).name}"
-    return f" with exit code {code}"
+    ending = how_ended(code) + memory_hint(code)
+    return f"the worker process of a call of task '{task}' has ended{ending}"
 
 
 def not_started(code: int | None) -> ExecutorError:
     return ExecutorError(
-        f"a worker process ended{_how(code)} while it started; its own error is on standard error\n"
+        f"a worker process ended{how_ended(code)} while it started; "
+        "its own error is on standard error\n"
         "    A worker imports the program's main module, so a script needs\n"
         '        if __name__ == "__main__":\n'
         "            main()"

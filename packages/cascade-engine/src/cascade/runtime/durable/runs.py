@@ -207,6 +207,18 @@ class DurableRuns:
         await self.release(Change(RunStatus.DEAD, self.codec.dumps(error)), tenure)
         raise error
 
+    async def declare_dead(self, run_id: str, error: Exception) -> None:
+        """Have a run that no process executes now end as dead, with ``error`` (D3).
+
+        Raises:
+            RunLeasedError: A process executes it.
+            StoreError: The store cannot be used.
+        """
+        run = await self.claims.by_id(run_id)
+        if run.status is not RunStatus.SUCCEEDED:
+            async with self.claims.owned(run) as tenure:
+                await self.release(Change(RunStatus.DEAD, self.codec.dumps(error)), tenure)
+
     async def call(self, method: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call a method of the store, which may wait for the disk, on a thread."""
         call = self._submit(partial(method, *args, **kwargs))

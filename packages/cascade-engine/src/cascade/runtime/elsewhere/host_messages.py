@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cascade.runtime.limits.rules import Constraint
@@ -29,6 +29,43 @@ class LimitThere(NamedTuple):
     constraints: Sequence[Constraint]
 
 
+class TellThere(NamedTuple):
+    """The events of runs that the driver wants from now on, by the names of their classes."""
+
+    kinds: Sequence[str]
+
+
+class Progress(NamedTuple):
+    """How far a run is: see ``RunInfo``."""
+
+    run_id: str
+    steps: int
+    steps_per_second: float
+    task: str | None
+
+
+class Told(NamedTuple):
+    """What has happened in the runs of a host."""
+
+    #: See ``host_events``.
+    events: Sequence[bytes] = ()
+    progress: Sequence[Progress] = ()
+
+
+class SharedAmounts(NamedTuple):
+    """The capacities of an engine that it shares through a store."""
+
+    total: Mapping[str, float]
+    store: str
+    lease: float
+
+
+class NotReady(NamedTuple):
+    """The process is there, but cannot execute runs; and the reason."""
+
+    problem: str
+
+
 class RunEnded(NamedTuple):
     """A run has ended in the host. Its value is in the store; ``error`` is its error as bytes."""
 
@@ -39,4 +76,13 @@ class RunEnded(NamedTuple):
 #: From a host: it has started. From the driver: the host shall end.
 READY: Final = "ready"
 DONE: Final = "done"
-Message: TypeAlias = RunThere | EndThere | LimitThere | RunEnded | Literal["ready", "done"]
+Message: TypeAlias = (
+    RunThere
+    | EndThere
+    | LimitThere
+    | TellThere
+    | RunEnded
+    | Told
+    | NotReady
+    | Literal["ready", "done"]
+)

@@ -15,13 +15,14 @@ from time import monotonic, perf_counter
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
+from cascade.runtime.elsewhere.marks import Place, TurnMarks
 from cascade.runtime.semantics.tail_calls import next_call, searched
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS
 from cascade.spec.culprits import unsendable
 from cascade.spec.errors import ArgumentError, SendError
 from cascade.spec.lazy_types import LazyResult, goes_on
-from cascade.spec.remote_calls import Outcome, arrived, serving
+from cascade.spec.remote_calls import Kind, Outcome, arrived, serving
 from cascade.spec.sent_resources import SentResource
 from cascade.spec.task import Task
 from cascade.spec.wire import dumps, loads
@@ -36,9 +37,14 @@ _TAIL_CODE: Final = compile("", "<tail call>", "exec")
 
 
 class Server:
-    """Makes calls. One for each worker process."""
+    """Makes calls. One for each worker process.
 
-    def __init__(self) -> None:
+    Args:
+        shares: Whether large buffers of values are to be beside their bytes (``wire.dumps``).
+    """
+
+    def __init__(self, *, shares: bool = False) -> None:
+        self._shares = shares
         #: Token → task, or provider of a resource, so that each is read once.
         self._known: dict[bytes, Any] = {}
         self._lock = threading.Lock()
@@ -73,7 +79,7 @@ class Server:
         self,
         name: str,
         token: bytes,
-        arguments: bytes,
+        arguments: Any,
         spins: float,
         links: Sequence[tuple[str, bytes, bytes]] = (),
         inputs: Sequence[Any] = (),
@@ -83,7 +89,8 @@ class Server:
         """Make a call. It never raises: any error is that of the call.
 
         Args:
-            name, token, arguments, spins: See ``RemoteCall``.
+            name, token, arguments, spins: See ``RemoteCall``; the arguments are the bytes, or a
+                tuple of these and the buffers beside them.
             links: Names, tokens and arguments of the calls that take its value, one after the
                 other.
             inputs: The values that are here already.
@@ -97,7 +104,7 @@ class Server:
         self,
         name: str,
         token: bytes,
-        arguments: bytes,
+        arguments: Any,
         spins: float,
         links: Sequence[tuple[str, bytes, bytes]],
         inputs: Sequence[Any],
@@ -120,24 +127,29 @@ class Server:
             if may_stay and _least_size(value) > large:
                 return _kept(kept, value, steps[0], made)
             is_more = issubclass(type(value), (TailCall, LazyResult))
+            beside: list[Any] | None = [] if self._shares else None
             try:
-                data = dumps((value, named) if is_more else value)
+                data = dumps((value, named) if is_more else value, beside)
             except Exception as error:
                 raise unsendable(f"the result of task '{name}'", value, error) from None
             if may_stay and len(data) > large:
                 return _kept(kept, value, steps[0], made)
         except BaseException as error:
             return Outcome("error", dumps_error(error), steps[0], links=made)
-        return Outcome("goes on" if is_more else "value", data, steps[0], links=made)
+        kind: Kind = "goes on" if is_more else "value"
+        return Outcome(kind, data, steps[0], links=made, beside=beside or ())
 
     def _one(
-        self, name: str, token: bytes, arguments: bytes, spins: float, steps: list[int]
+        self, name: str, token: bytes, arguments: Any, spins: float, steps: list[int]
     ) -> tuple[Any, dict[str, Any] | None]:
         """See ``_make``."""
         serving.set(name)
         task = self._find(token, f"task '{name}'")
         try:
-            args, kwargs = loads(arguments)
+            if type(arguments) is tuple:
+                args, kwargs = loads(arguments[0], buffers=arguments[1])
+            else:
+                args, kwargs = loads(arguments)
         except Exception as error:
             raise _not_read(f"the arguments of task '{name}'", error) from error
         call = task.func
@@ -250,12 +262,26 @@ _here: Final = Server()
 
 
 def serve(
-    tasks: Mapping[bytes, bytes], calls: Sequence[tuple[str, bytes, bytes, float]]
+    tasks: Mapping[bytes, bytes],
+    calls: Sequence[tuple[str, bytes, bytes, float]],
+    place: Place | None = None,
 ) -> list[tuple[tuple[Any, ...], float]]:
-    """Make calls in a worker of a pool: their outcomes as tuples, and the seconds of each."""
+    """Make calls in a worker of a pool: their outcomes as tuples, and the seconds of each.
+
+    Args:
+        tasks: What they need.
+        calls: See ``Server.call``.
+        place: Where to mark that they begin; None for no marks. The data of a call that was not
+            made says why.
+    """
     _here.learn(tasks)
+    marks = None if place is None else TurnMarks(Place(*place))
     ends = []
-    for call in calls:
-        outcome, seconds = _here.measured(*call)
+    for number, call in enumerate(calls):
+        refusal = None if marks is None else marks.refusal(number)
+        if refusal is None:
+            outcome, seconds = _here.measured(*call)
+        else:
+            outcome, seconds = Outcome("failed", refusal), 0.0
         ends.append((tuple(outcome), seconds))
     return ends

@@ -68,6 +68,7 @@ class Sharing:
         lease: Seconds.
 
     Attributes:
+        store, lease: As they were given.
         trouble: Why nothing is granted at present; empty if nothing is wrong.
 
     Raises:
@@ -85,6 +86,7 @@ class Sharing:
     ) -> None:
         self._queue = queue
         self._totals = dict(totals)
+        self.store, self.lease = store, lease
         limits = limits_of(store)
         self._is_local = limits.local
         try:

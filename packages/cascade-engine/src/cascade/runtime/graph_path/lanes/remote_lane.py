@@ -195,9 +195,10 @@ class RemoteLane(Part):
             packed = pack(task)
         except Exception as error:
             raise unsendable(f"task '{task.name}'", task, error) from None
+        beside: list[Any] | None = [] if self._executor.capabilities.shares else None
         with collected_inputs() as inputs:
             try:
-                arguments = dumps_call(args, kwargs)
+                arguments = dumps_call(args, kwargs, beside)
             except Exception as error:
                 raise unsendable_call(task, args, kwargs, error) from None
             links: Sequence[Link] = ()
@@ -214,6 +215,7 @@ class RemoteLane(Part):
         if self._may_spin(work):
             call.spins = SPINS
         call.resources = resources
+        call.beside = beside or ()
         if self._staying is not None:
             call.inputs, call.links = tuple(inputs), links
             last = flight.links[-1] if links else work.node
@@ -318,11 +320,11 @@ class RemoteLane(Part):
         elif outcome.kind == "error":
             work.handed = Raised(loads_error(outcome.data))
         elif outcome.kind == "value":
-            work.handed = loads(outcome.data)
+            work.handed = loads(outcome.data, buffers=outcome.beside)
         elif outcome.kind == "kept":
             work.handed = outcome.remote
         else:
-            work.handed, named = loads(outcome.data)
+            work.handed, named = loads(outcome.data, buffers=outcome.beside)
             if named is not None:  # of the last call that the worker has made
                 assert isinstance(work.operation, Task)
                 work.named = named = self._sending.received(named)

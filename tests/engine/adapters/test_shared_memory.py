@@ -1,0 +1,143 @@
+"""Large values of a ProcessExecutor: through shared memory, of which nothing is left."""
+
+import gc
+import os
+from array import array
+from contextlib import suppress
+from multiprocessing import Pipe
+
+import pytest
+from tests import remote_tasks as tasks
+
+import cascade as cs
+from cascade.adapters.executors import shared_memory
+from cascade.adapters.executors.shared_memory import Parcel, packed, received
+from cascade.spec.wire import SHARED_ABOVE, dumps, loads
+
+pytestmark = pytest.mark.skipif(not shared_memory.CAN_SHARE, reason="no memfd on this system")
+SIZE = SHARED_ABOVE + 5
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with cs.ProcessExecutor(1) as pool:
+        cs.run(tasks.add(1), executor=pool)
+        yield pool
+
+
+def grid(number=1):
+    return tasks.Grid(bytearray([number]) * SIZE)
+
+
+def files():
+    """The number of open files with shared memory."""
+    gc.collect()
+    names = []
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # that of the folder itself
+            names.append(os.readlink(f"/proc/self/fd/{number}"))
+    return sum(name.startswith("/memfd:cascade ") for name in names)
+
+
+def sent(value):
+    """A value as another process would get it."""
+    beside = []
+    here, there = Pipe()
+    with here, there:
+        parcel = packed(dumps(value, beside), beside)
+        assert isinstance(parcel, Parcel)
+        parcel.send(here)
+        spans = parcel.spans
+        parcel.close()
+        data, buffers = received(there, spans)
+        return loads(data, buffers=buffers)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        bytes(SIZE),
+        bytearray(SIZE),
+        "ä" * SIZE,
+        array("d", [0.5]) * (SIZE // 8),
+        grid(),
+        {"a": [grid(1), grid(2), b"small"]},
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_large_values_arrive(value):
+    before = files()
+    assert sent(value) == value
+    assert files() == before
+
+
+def test_a_value_can_be_changed_where_it_arrives():
+    value = grid()
+    there = sent(value)
+    there.content[0] = 7
+    assert value.content[0] == 1
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_without_a_descriptor_values_are_copied(monkeypatch, most):
+    """At most so many wait, or are mapped, at the same time."""
+    kept = sent(grid()), sent(grid())
+    monkeypatch.setattr(shared_memory, "_MOST", most)
+    if most:
+        assert sent(grid(3)) == grid(3)
+    else:
+        beside = []
+        data = packed(dumps(grid(3), beside), beside)
+        assert isinstance(data, bytes)
+        copy = loads(data)
+        copy.content[0] = 4
+        assert copy.content[1] == 3
+    assert kept[0] == kept[1]
+
+
+def test_small_values_stay_in_their_pickle():
+    beside = []
+    data = dumps(tasks.Grid(bytearray(SHARED_ABOVE - 1)), beside)
+    assert beside == []
+    assert isinstance(packed(b"small", ()), bytes)
+    assert loads(data).content.nbytes == SHARED_ABOVE - 1
+
+
+def test_there_and_back(pool):
+    before, value = files(), grid()
+    result = cs.run(tasks.doubled(value), executor=pool)
+    assert (value.content[0], result.content[0], result.content[1]) == (1, 2, 1)
+    assert cs.run(tasks.same(bytes(SIZE)), executor=pool) == bytes(SIZE)
+    result.content[0] = 9
+    del result
+    assert files() == before
+
+
+def test_an_argument_is_what_it_was_at_the_call(pool):
+    """Changes that the driver makes later are not seen, although the call waits."""
+    values = [grid(), grid()]
+
+    @cs.task(mode="inline")
+    def changes():
+        for value in values:
+            value.content[0] = 50
+
+    calls = [tasks.doubled(value) for value in values]
+    made = cs.run([*calls, changes().after(tasks.add(1))], executor=pool)
+    assert all(one.content[0] in (2, 100) for one in made[:2])
+
+
+def test_a_call_is_sent_again_when_its_process_dies(pool, tmp_path):
+    before = files()
+    call = tasks.doubled(grid(), str(tmp_path / "effects")).with_retry(2)
+    assert cs.run(call, executor=pool).content[0] == 2
+    assert files() <= before
+
+
+def test_calls_that_are_withdrawn_leave_nothing():
+    before = files()
+    with cs.ProcessExecutor(1) as pool:
+        failing = tasks.fails(1)
+        with pytest.raises(ValueError, match="no 1"):
+            cs.run([failing, *(tasks.doubled(grid(n)) for n in range(8))], executor=pool)
+    assert files() <= before
