@@ -131,6 +131,16 @@ class RunStream(Generic[T]):
     async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """The figures of its run so far, for notebooks."""
+        text = {"text/plain": repr(self)}
+        return text if self.handle is None else {**self.handle._repr_mimebundle_(), **text}
+
+    def __repr__(self) -> str:
+        if self.handle is None:
+            return "<RunStream, closed>" if self._is_closed else "<RunStream, not begun>"
+        return f"<RunStream of run {self.handle.run_id}, {self.handle.status}>"
+
     def __del__(self) -> None:
         if self.handle is not None:
             with suppress(RuntimeError):  # the loop is closed
