@@ -3,6 +3,7 @@
 And the servers that tests of several folders talk to.
 """
 
+import faulthandler
 import gc
 import logging
 import random
@@ -82,6 +83,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if sys.platform == "win32" and item.get_closest_marker("posix") is not None:
         pytest.skip("it uses processes or signals that Windows does not have")
+    if item.get_closest_marker("thorough") is not None:
+        # Such a test may well take longer, and a dump reads the stacks of threads that go on, which
+        # has ended a process. pytest-timeout writes them, too, at the limit of the test.
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.hookimpl(trylast=True)  # after markers have deselected others

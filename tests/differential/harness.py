@@ -402,6 +402,8 @@ def _tells_the_same(evaluator: naive.Naive, fail_fast: bool) -> bool:
     """Whether all that can run does, and the evaluator leaves no choice about it."""
     if evaluator.optional or evaluator.exceeded or (evaluator.errors and fail_fast):
         return False
+    if evaluator.may_read_more:  # also items without effects
+        return False
     return not any(isinstance(error, _REFUSALS) for error in evaluator.errors)
 
 

@@ -685,6 +685,7 @@ class Window:
             run.unread += is_open
             goes_on = self.read(index)
             run.unread -= is_open
+            run.may_read_more |= is_open and goes_on
             if not goes_on:
                 break
             index += 1
@@ -927,6 +928,8 @@ class Naive:
         #: because the map has no value (M29); and the effects of what only those need.
         self.unread = 0
         self.unread_effects: set[int] = set()
+        #: Whether a map with a window may read items that it need not.
+        self.may_read_more = False
         #: Whether it is open if a node was skipped or has failed.
         self.is_undecided = False
         #: Those of the errors.

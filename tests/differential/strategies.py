@@ -116,11 +116,6 @@ class Profile:
     joins: bool = False
     windows: bool = True
 
-    @property
-    def reads_later(self) -> bool:
-        """Not with cycles: beside a window that waits, a run does not see that it is stuck."""
-        return self.windows and not self.cycles
-
 
 @functools.cache
 @st.composite
@@ -150,7 +145,7 @@ def programs(draw: Any, profile: Profile) -> Program:
             values(profile, profile.depth, count, count, False),
         )
     )
-    if profile.reads_later and draw(st.integers(0, 7)) == 7:
+    if profile.windows and draw(st.integers(0, 7)) == 7:
         inner = values(profile, profile.depth - 1, count, count, False)
         windowed = _maps(profile, profile.depth - 1, count, inner, True)
         target = Box(list, (target, draw(windowed)))
@@ -239,7 +234,7 @@ def lazies(
         )
         return Route(draw(selectors), tuple((key, draw(inner)) for key in keys))
     if kind == "map":
-        return draw(_maps(profile, depth, met, inner, profile.reads_later and draw(_rarely)))
+        return draw(_maps(profile, depth, met, inner, profile.windows and draw(_rarely)))
     run_if = draw(st.one_of(st.none(), st.none(), inner))
     after = tuple(draw(st.lists(inner, max_size=1)))
     cached = draw(_cached(profile))
@@ -443,7 +438,7 @@ def _maps(draw: Any, profile: Profile, depth: int, met: int, inner: Any, is_wind
         size = length + 1 if off and draw(st.booleans()) else length
         if draw(st.integers(0, 3)) == 0:  # a map over a map (R8)
             return draw(_inner_maps(profile, depth, met, items, size))
-        if profile.reads_later and draw(st.integers(0, 1 if is_windowed else 7)) == 0:
+        if profile.windows and draw(st.integers(0, 1 if is_windowed else 7)) == 0:
             if profile.fails and is_windowed:  # of some items, so that others are read before
                 items = st.one_of(*[items] * 6, _failing(inner), _skipped(inner))
             parts = tuple(draw(st.lists(items, min_size=size, max_size=size)))
@@ -525,7 +520,7 @@ def _inner_maps(draw: Any, profile: Profile, depth: int, met: int, items: Any, s
     column = draw(st.sampled_from([parts, Call(Job("any", None, Give(parts)))]))
     cached = profile.caches and draw(_rarely)
     joins = draw(_joins(profile, depth, met, items))
-    window = draw(st.sampled_from([None] * 7 + [1, 2])) if profile.reads_later else None
+    window = draw(st.sampled_from([None] * 7 + [1, 2])) if profile.windows else None
     return Map(job, (("a", column),), cached, joins, window=window)
 
 

@@ -267,6 +267,35 @@ async def test_a_window_waits_for_the_consumer(stream):
             assert len(read) <= taken + 5
 
 
+async def test_values_that_come_early_do_not_hide_that_tasks_wait_for_each_other(stream):
+    late: list[Any] = []
+
+    @cs.task
+    def box():
+        return [late[0]]
+
+    for task in (plain, later):
+        first = plain(box())
+        late[:] = [plain(1).after(first)]
+        target = task.map(x=iter([first, 2, 3, 4]), window=2)
+        with pytest.raises(cs.errors.CycleError, match="the run stands still"):
+            await listed(stream(target, ordered=True))
+
+
+async def test_a_stream_shows_the_state_of_its_run(stream):
+    values = stream(plain.map(x=[1, 2]), run_id="mine")
+    assert repr(values) == "<RunStream, not begun>"
+    assert values._repr_mimebundle_() == {"text/plain": repr(values)}
+    assert len(await listed(values)) == 2
+    assert repr(values) == "<RunStream of run mine, succeeded>"
+    shown = values._repr_mimebundle_()
+    assert shown["text/plain"] == repr(values)
+    assert "plain.map, run mine: succeeded after " in shown["text/html"]
+    closed = stream(plain(1))
+    await closed.aclose()
+    assert repr(closed) == "<RunStream, closed>"
+
+
 async def test_parameters_and_options_are_those_of_a_run(engine, stream):
     assert await listed(stream([plain(cs.Param("n", type=int))], {"n": 4})) == [8]
     with pytest.raises(cs.errors.ParameterError):

@@ -411,6 +411,61 @@ def test_maps_with_windows_nest(use_vm: bool) -> None:
     assert cs.run(inner.map(n=range(5), window=2), use_vm=use_vm) == [0, 0, 2, 6, 12]
 
 
+def waiting_for_each_other() -> tuple[Any, Any]:
+    """Two lazy values; the second waits for the first, which is found to wait for the second."""
+    late: list[Any] = []
+
+    @cs.task
+    def box() -> Any:
+        return [late[0]]
+
+    first = plain(box())
+    late.append(inline(1).after(first))
+    return first, late[0]
+
+
+@PATHS
+@KINDS
+@pytest.mark.parametrize("fold", [None, operator.add, add], ids=["list", "function", "task"])
+def test_tasks_that_wait_for_each_other_are_a_cycle_beside_a_window_too(
+    task: Any, fold: Any, use_vm: bool
+) -> None:
+    for window, before in ((1, 0), (2, 0), (3, 2)):
+        first, second = waiting_for_each_other()
+        closed: list[bool] = []
+
+        async def rows(*values: Any, closed: list[bool] = closed):
+            try:
+                for value in values:
+                    yield value
+            finally:
+                closed.append(True)
+
+        # The items after the second wait for their turns in the fold.
+        source = rows(*range(before), second, *range(6))
+        target = [task.map(x=source, window=window, fold=fold), first]
+        with pytest.raises(cs.errors.CycleError, match="stands still, because tasks") as caught:
+            cs.run(target, use_vm=use_vm)
+        assert sorted(caught.value.cycle[1:]) == ["box", "inline", "plain"]
+        assert closed == [True]
+
+
+@PATHS
+def test_what_is_busy_outside_of_a_run_is_no_standstill(use_vm: bool) -> None:
+    async def rows():
+        passed = asyncio.Event()
+        yield 1
+        asyncio.get_running_loop().call_later(0.001, passed.set)
+        await passed.wait()
+        yield 2
+
+    for fold in (None, operator.add):
+        found = cs.run(plain.map(x=rows(), window=2, fold=fold), use_vm=use_vm)
+        assert found == ([2, 4] if fold is None else 6)
+    slept = cs.sleep(0.001, then=1)
+    assert cs.run(plain.map(x=iter([slept, 2]), fold=operator.add), use_vm=use_vm) == 6
+
+
 @PATHS
 async def test_cancelling_the_run_closes_the_source(use_vm: bool) -> None:
     closed: list[bool] = []

@@ -71,6 +71,21 @@ async def serving(store, count=1, **options):
             await engine.close()
 
 
+async def test_a_notebook_shows_what_the_store_knows_of_a_run(store):
+    handle = cs.enqueue(store, fragile(1), run_id="run")
+    shown = handle._repr_mimebundle_()
+    assert shown["text/plain"] == repr(handle) == "<StoredRun run of 'fragile'>"
+    assert shown["text/html"].startswith("<p>fragile, run run: enqueued, created ")
+    async with serving(store):
+        with pytest.raises(ValueError, match="no 1"):
+            await handle.result()
+    html = handle._repr_mimebundle_()["text/html"]
+    assert html.startswith("<p>fragile, run run: failed after ")
+    assert "<br>ValueError: no 1<br>cascade: in task &#x27;fragile&#x27;, called at " in html
+    other = type(handle)(store, handle._codec, "another", "fragile")
+    assert "has no run &#x27;another&#x27;" in other._repr_mimebundle_()["text/html"]
+
+
 async def test_a_worker_executes_what_was_enqueued_before_and_after(store):
     before = cs.enqueue(store, add(1, 2))
     async with serving(store):

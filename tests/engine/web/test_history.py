@@ -94,9 +94,52 @@ def test_a_run_is_shown_with_its_steps_their_values_and_its_error(store, history
     with pytest.raises(ValueError, match="scale is -1"):
         run(store, "bad", scale=-1)
     view = history.run("bad")
-    assert view.outcome == "ValueError: scale is -1"
+    said, note = view.outcome.splitlines()
+    assert said == "ValueError: scale is -1"
+    assert note.startswith("cascade: in task 'total', called at ")
     assert view.can_resume
     assert history.run("nothing") is None
+
+
+class Unfit(Exception):
+    """Not to be imported by a view."""
+
+
+class Unkept(Exception):
+    """Cannot be rebuilt from its arguments."""
+
+    def __init__(self, code):
+        super().__init__(f"code {code}")
+        self.code = lambda: code
+
+
+@cs.task
+def refuse(kind):
+    try:
+        raise OSError("no disk")
+    except OSError as error:
+        raise {"unfit": Unfit("no", 1), "unkept": Unkept(3), "empty": Unfit()}[kind] from error
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("unfit", "Unfit: ('no', 1)"), ("unkept", "Unkept: code 3"), ("empty", "Unfit")],
+)
+def test_an_error_is_shown_with_its_cause_and_the_place_of_its_call(
+    store, history, monkeypatch, kind, said
+):
+    module = sys.modules[__name__]
+    for name in ("Unfit", "refuse"):
+        monkeypatch.setattr(module, name, globals()[name], raising=False)
+    with pytest.raises((Unfit, Unkept)):
+        cs.run(refuse(kind), store=store, run_id=kind)
+    monkeypatch.delitem(sys.modules, __name__)
+    shown = history.run(kind).outcome
+    lines = shown.splitlines()
+    assert "OSError: no disk" in shown.partition("The above exception was the direct cause")[0]
+    assert any(line.endswith(said) for line in lines)
+    assert lines[-1].startswith("cascade: in task 'refuse', called at ")
+    assert ("Traceback (most recent call last)" in shown) == (kind == "unkept")
 
 
 def test_two_runs_are_compared_by_the_values_of_their_steps(store, history):

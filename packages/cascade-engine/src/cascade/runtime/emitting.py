@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from cascade.runtime.current import call_here
+from cascade.spec.turns import Turn
+from cascade.spec.windowing import Resting
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -50,19 +52,19 @@ class Sink:
         self._loop = loop
         self._thread = threading.get_ident()
         self._keeps_emitted = keeps_emitted
-        #: Parts, each with a future that is done when the stream has given it, if one waits.
-        self.parts: deque[tuple[Any, asyncio.Future[None] | None]] = deque()
+        #: Parts, each with the turn that ends when the stream has given it, if a slot waits for it.
+        self.parts: deque[tuple[Any, Turn | None]] = deque()
         self._waiter: asyncio.Future[None] | None = None
 
     def put(self, index: int, value: Any) -> None:
         """Hand over the value of an item. From any thread."""
         self._add(StreamItem(index, value), None)
 
-    async def take(self, index: int, value: Any) -> None:
+    async def take(self, index: int, value: Any, run: Resting | None) -> None:
         """The same, and wait until the stream has given it."""
-        given: asyncio.Future[None] = self._loop.create_future()
+        given = Turn(run, rests=False)
         self._add(StreamItem(index, value), given)
-        await given
+        await given.come()
 
     def emit(self, value: Any) -> None:
         """Hand over a value that a task has emitted. From any thread."""
@@ -71,7 +73,7 @@ class Sink:
             names = ("run_id", "task", "node", "item")
             self._add(Emitted(value, *map(here.get, names)), None)
 
-    def _add(self, part: Any, given: asyncio.Future[None] | None) -> None:
+    def _add(self, part: Any, given: Turn | None) -> None:
         self.parts.append((part, given))  # before the look at the waiter; ``more`` looks after it
         if self._waiter is None:
             return

@@ -21,6 +21,7 @@ from cascade.spec.lazy_types import LazyResult, MappedLazyResult, as_lazy, gathe
 from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.mapping import MapPlan
 from cascade.spec.operation import Operation
+from cascade.spec.turns import Turn
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -44,8 +45,8 @@ class RunStream(Generic[T]):
         self.handle: RunHandle[Any] | None = None
         self._sink: Sink | None = None
         self._is_closed = self._is_asked = False
-        #: In an ordered stream: position → a value that came before its turn, and its future.
-        self._early: dict[int, tuple[Any, asyncio.Future[None] | None]] = {}
+        #: In an ordered stream: position → a value that came early, and the turn it waits for.
+        self._early: dict[int, tuple[Any, Turn | None]] = {}
         self._next = 0
 
     def __aiter__(self) -> Self:
@@ -91,13 +92,15 @@ class RunStream(Generic[T]):
             part, given = sink.parts.popleft()
             if self._ordered and type(part) is StreamItem and part.index != self._next:
                 self._early[part.index] = part, given
+                if given is not None:
+                    given.rest()  # until the run has values for the items before it
             else:
                 return self._given(part, given)
         return None
 
-    def _given(self, part: Any, given: asyncio.Future[None] | None) -> Any:
-        if given is not None and not given.done():
-            given.set_result(None)
+    def _given(self, part: Any, given: Turn | None) -> Any:
+        if given is not None:
+            given.end()
         if type(part) is StreamItem:
             self._next += 1
         return part
@@ -127,6 +130,16 @@ class RunStream(Generic[T]):
 
     async def __aexit__(self, *_error: object) -> None:
         await self.aclose()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """The figures of its run so far, for notebooks."""
+        text = {"text/plain": repr(self)}
+        return text if self.handle is None else {**self.handle._repr_mimebundle_(), **text}
+
+    def __repr__(self) -> str:
+        if self.handle is None:
+            return "<RunStream, closed>" if self._is_closed else "<RunStream, not begun>"
+        return f"<RunStream of run {self.handle.run_id}, {self.handle.status}>"
 
     def __del__(self) -> None:
         if self.handle is not None:

@@ -26,9 +26,9 @@ from cascade.spec.policies import Policies
 from cascade.spec.shown import notebook_view
 
 #: What a run looks at before the call of a node: its literals, which are unwrapped; its resources;
-#: the capacities that it takes; that its value comes from the surroundings of the run; and that it
-#: is a map that reads its columns item by item.
-LITERALS, RESOURCES, LIMITS, SOURCE, WINDOWS = 1, 2, 4, 8, 16
+#: the capacities that it takes; that its value comes from the surroundings of the run; that it is a
+#: map that reads its columns item by item; and that its first argument is given the run, ``.run``.
+LITERALS, RESOURCES, LIMITS, SOURCE, WINDOWS, TOLD = 1, 2, 4, 8, 16, 32
 
 next_number = itertools.count(1).__next__  # in events 0 stands for no node
 #: The ``kwargs`` of all calls without any; one shared object that never changes.

@@ -3,7 +3,7 @@
 The map continues as n *slots* and a node that waits for all of them. A slot is a loop by rule R4:
 it reads the next item, continues as the call of that item, and, when this has its value, hands it
 over and reads the next. So memory depends on the window and not on the number of items. All of it
-is written as nodes, so a run needs to know nothing of windows.
+is written as nodes. A run only needs to know which coroutines wait for other nodes (``turns``).
 
 With ``fold=``, a slot that has a value waits until those of all earlier items have been folded. It
 waits in a coroutine, which holds no thread. Everything else of a slot runs where its items do: in
@@ -24,7 +24,7 @@ from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError, TaskStopIterationError
 from cascade.spec.fallbacks import NOT_GIVEN, Fallback
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import NO_KWARGS, LazyValue
+from cascade.spec.lazy_value import NO_KWARGS, TOLD, LazyValue
 from cascade.spec.mapping import (
     MapPlan,
     check_column,
@@ -34,6 +34,8 @@ from cascade.spec.mapping import (
     item_calls,
 )
 from cascade.spec.operation import FallbackOperation, Operation
+from cascade.spec.turns import Turn
+from cascade.spec.windowing import Resting
 from cascade.spec.wording import short
 
 #: Seconds that reading an item may take in the event loop's thread; later reads use a worker.
@@ -51,6 +53,7 @@ class Window:
 
     Attributes:
         reading: Held by the slot that reads the next item, if it may have to wait for that.
+        run: Set by the run, before it makes calls of the nodes.
 
     Raises:
         ArgumentError: A column is no iterable, or an iterator that another run has read.
@@ -73,13 +76,14 @@ class Window:
         #: Guards what follows, and the iterators.
         self._lock = Lock()
         self._is_over = self._is_broken = False
-        self._ended: asyncio.Event = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.run: Resting | None = None
+        #: Ends the wait of ``close_later``.
+        self._closing: Turn | None = None
         self._count = 0
         self._values: list[Any] = []
         self.so_far = first
         self._folded = 0
-        self._turns: dict[int, asyncio.Future[None]] = {}
+        self._turns: dict[int, Turn] = {}
 
     def _begun(self, name: str, column: Any) -> tuple[Any, bool]:
         """An iterator over a column, and whether it is an async one."""
@@ -200,17 +204,19 @@ class Window:
     async def hand_over(self, index: int, value: Any) -> LazyResult[Any] | None:
         """Take the value of an item of a stream."""
         assert self.plan.taker is not None
-        await self.plan.taker.take(index, value)
+        await self.plan.taker.take(index, value, self.run)
         return self.next_item()
 
     async def take_in_turn(self, index: int, value: Any) -> LazyResult[Any] | None:
         """Take the value of an item when all earlier ones have been folded."""
         turn = None
         with self._lock:
-            if self._folded != index and not self._is_broken:
-                turn = self._turns[index] = asyncio.get_running_loop().create_future()
+            if self._folded != index:
+                turn = self._turns[index] = Turn(self.run)
         if turn is not None:
-            await turn
+            if self._is_broken:  # ``stop``, on another thread, may have looked before
+                turn.end()
+            await turn.come()
         return None if self._is_broken else self.take(index, value)
 
     def _fold_here(self, value: Any) -> Any:
@@ -243,7 +249,7 @@ class Window:
             self._folded += 1
             turn = self._turns.pop(self._folded, None)
         if turn is not None:
-            turn.get_loop().call_soon_threadsafe(_wake, turn)
+            turn.end()
 
     def result(self) -> Any:
         """The value of the map, after all slots have ended.
@@ -268,23 +274,21 @@ class Window:
         Args:
             broken: An item, or a fold, has no value, so that the map has none.
         """
-        self._is_over = True
         self._is_broken = self._is_broken or broken
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._end)
-
-    def _end(self) -> None:
-        self._ended.set()
+        self._is_over = True
+        if self._closing is not None:
+            self._closing.end()
         if self._is_broken:
             for turn in list(self._turns.values()):
-                _wake(turn)
+                turn.end()
 
     async def close_later(self) -> None:
         """Wait for the end of the columns or of the run, and close those that are generators."""
-        self._loop = asyncio.get_running_loop()
+        self._closing = Turn(self.run)
         try:
-            if not self._is_over:  # it may have ended before
-                await self._ended.wait()
+            if self._is_over:  # it may have ended before
+                self._closing.end()
+            await self._closing.come()
         finally:
             for _, iterator, _ in self._sources:
                 if isinstance(iterator, AsyncGeneratorType):
@@ -301,7 +305,9 @@ class Window:
             self._node(self._operations[3], _Watch(self, 0), self._node(self._operations[0], self))
             for _ in range(size)
         ]
-        return self._node(_RESULT, self, self._node(_CLOSING, self), *slots)
+        closing = self._node(_CLOSING, self)
+        closing._special = TOLD
+        return self._node(_RESULT, self, *slots, closing)
 
     def _node(self, operation: Operation, *args: Any) -> LazyResult[Any]:
         inputs = tuple(value for value in args if isinstance(value, LazyResult))
@@ -330,11 +336,6 @@ class _Watch(Fallback):
     def covers(self, error: Exception | None) -> bool:
         self.window.stop()
         return False
-
-
-def _wake(turn: asyncio.Future[None]) -> None:
-    if not turn.done():
-        turn.set_result(None)
 
 
 def _take(watch: _Watch, value: Any) -> Any:

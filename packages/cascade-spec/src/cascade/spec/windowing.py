@@ -12,8 +12,21 @@ class Taker(Protocol):
     def put(self, index: int, value: Any) -> None:
         """Take the value of an item of a map without a window. From any thread."""
 
-    async def take(self, index: int, value: Any) -> None:
-        """The same for one with a window, whose item is under way until this returns."""
+    async def take(self, index: int, value: Any, run: Resting | None) -> None:
+        """The same for one with a window, whose item is under way until this returns.
+
+        ``run`` is told if it returns only after other items have been taken.
+        """
+
+
+class Resting(Protocol):
+    """A run, as its coroutines see it that wait for other nodes; see ``turns``."""
+
+    def rest(self) -> None:
+        """One more of them waits for other nodes only. In the event loop's thread."""
+
+    def go_on(self) -> None:
+        """One of them no longer does. From any thread."""
 
 
 @dataclass(slots=True, eq=False)

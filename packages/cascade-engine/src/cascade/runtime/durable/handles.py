@@ -6,13 +6,22 @@ import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from time import time
 from typing import Any, Final, Generic, TypeVar, cast
 
 from cascade.adapters.stores.urls import open_store
 from cascade.graph.codec import Codec
+from cascade.graph.durations import duration_text
 from cascade.runtime.durable.claiming import dead_for
 from cascade.runtime.durable.runs import value_of
-from cascade.spec.errors import RunCancelledError, RunNotFoundError, StoredError, StoreError
+from cascade.runtime.telemetry.wording import error_text
+from cascade.spec.errors import (
+    CascadeError,
+    RunCancelledError,
+    RunNotFoundError,
+    StoredError,
+    StoreError,
+)
 from cascade.spec.run_rows import FINISHED, RunRecord, RunStatus
 from cascade.spec.run_store import RunStore
 
@@ -145,5 +154,31 @@ class StoredRun(Generic[R]):
             error = StoredError(f"run {self.run_id!r} is {run.status}", "", "")
         raise error
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """What the store knows of the run, for notebooks; only its name if that is away."""
+        from cascade.runtime.telemetry.html_tables import html_lines  # only notebooks need it
+
+        try:
+            with opened(self._store) as store:
+                run = self._found(store)
+                result = store.load(run.number).result if run.status is RunStatus.FAILED else None
+            lines = _lines(run, self._codec.loads(result) if result else None)
+        except CascadeError as error:
+            lines = [f"{self.target}, run {self.run_id}", str(error)]
+        return {"text/plain": repr(self), "text/html": html_lines(lines)}
+
     def __repr__(self) -> str:
         return f"<StoredRun {self.run_id} of '{self.target}'>"
+
+
+def _lines(run: RunRecord, error: Any) -> list[str]:
+    """The state of a run for people."""
+    state, owner = str(run.status), f" in {run.owner}" if run.owner else ""
+    if run.ended is not None:
+        state += f" after {duration_text(max(0.0, run.ended - run.created))}"
+    else:
+        state += f"{owner}, created {duration_text(max(0.0, time() - run.created))} ago"
+    lines = [f"{run.target}, run {run.run_id}: {state}"]
+    if isinstance(error, BaseException):
+        lines += [error_text(error), *getattr(error, "__notes__", ())]
+    return lines

@@ -428,6 +428,15 @@ class Dispatch:
         if self._left == self._sent_in_all:
             self.idle()
 
+    def rest(self) -> None:
+        """An item of this lane waits for other nodes only. In the loop's thread."""
+        self.ended(1)
+
+    def go_on(self) -> None:
+        """Such an item goes on, so that the run is busy. From any thread."""
+        with self._lock:
+            self._sent_in_all += 1
+
     # -- the end ------------------------------------------------------------------------------
 
     async def quiet(self) -> None:

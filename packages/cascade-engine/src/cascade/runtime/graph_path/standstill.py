@@ -6,7 +6,7 @@ It is detected when nothing runs, nothing is ready, and the target has no value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from cascade.graph.build import inputs_of
 from cascade.runtime.diagnostics.error_notes import annotate
@@ -29,14 +29,8 @@ def standstill(first: Segment, live: Iterable[Segment]) -> CycleError:
 
     Cost: linear in the number of waiting nodes.
     """
-    feeds = _feeds(live)
-    place: _Place | None = (first, first.target)
-    steps: dict[_Place, int] = {}
-    while place is not None and place not in steps:
-        steps[place] = len(steps)
-        place = feeds.get(place) or _pending_input(place)
-    path = [*steps] if place is None else [*steps, place]
-    cycle = _calls_on(path[steps[place] :] if place is not None else path)
+    path, start = _to_cycle((first, first.target), _feeds(live))
+    cycle = _calls_on(path[start:])
     names = [lazy.name for lazy in cycle]
     quoted = " ← ".join(f"'{name}'" for name in names)
     error = CycleError(f"the run stands still, because tasks wait for each other: {quoted}", names)
@@ -70,11 +64,35 @@ def _feeds(live: Iterable[Segment]) -> dict[_Place, _Place]:
     return feeds
 
 
-def _pending_input(place: _Place) -> _Place | None:
+def _to_cycle(start: _Place, feeds: Mapping[_Place, _Place]) -> tuple[list[_Place], int]:
+    """A path from ``start`` to a place that it has passed before, and the position of that.
+
+    A path may end without one, at a coroutine that waits for its turn; then another is looked for.
+    """
+    path, ways = [start], [_waits_for(start, feeds)]
+    on_path, seen = {start: 0}, {start}
+    first_end: list[_Place] = []
+    while path:
+        place = next(ways[-1], None)
+        if place is None:
+            first_end = first_end or [*path]
+            del on_path[path.pop()], ways[-1]
+        elif place in on_path:
+            return [*path, place], on_path[place]
+        elif place not in seen:
+            seen.add(place)
+            on_path[place] = len(path)
+            path.append(place)
+            ways.append(_waits_for(place, feeds))
+    return first_end, 0
+
+
+def _waits_for(place: _Place, feeds: Mapping[_Place, _Place]) -> Iterator[_Place]:
+    """The places that a place without a value waits for."""
     segment, node = place
-    waiting = (lazy for lazy in inputs_of(node) if segment.value(lazy) is PENDING)
-    lazy = next(waiting, None)
-    return None if lazy is None else (segment, lazy)
+    if place in feeds:
+        return iter((feeds[place],))
+    return ((segment, lazy) for lazy in inputs_of(node) if segment.value(lazy) is PENDING)
 
 
 def _calls_on(path: list[_Place]) -> list[LazyResult[object]]:

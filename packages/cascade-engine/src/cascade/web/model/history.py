@@ -5,10 +5,12 @@ All methods wait for the store, so pages call them on threads.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import time
+from traceback import format_exception
 from typing import Any, Final
 
 from cascade.adapters.processes import dead_among, own_name
@@ -19,7 +21,7 @@ from cascade.runtime.durable.forking import fork, graphs_of
 from cascade.runtime.durable.rows import BLOB
 from cascade.runtime.durable.stored_graphs import StoredGraphs
 from cascade.runtime.options import new_id
-from cascade.spec.errors import CascadeError, RunConflictError
+from cascade.spec.errors import CascadeError, RunConflictError, SerializationError, StoredError
 from cascade.spec.run_rows import (
     FINISHED,
     Change,
@@ -31,6 +33,7 @@ from cascade.spec.run_rows import (
     RunStatus,
 )
 from cascade.spec.run_store import RunStore
+from cascade.spec.wording import short
 
 #: Most steps of a run that are shown, and of two runs that are compared.
 MOST_STEPS: Final = 500
@@ -80,7 +83,8 @@ class StoredRunView:
         params: Name of a parameter → its value as text.
         steps: Its nodes, the first MOST_STEPS.
         more: Number of further nodes.
-        outcome: Its value or error as text; empty if it has none.
+        outcome: Its value or error as text; empty if it has none. An error has several lines: with
+            the task that failed, the place of its call, and the errors that caused it.
         signals: Names of the signals that it has not yet taken.
     """
 
@@ -164,7 +168,7 @@ class History:
             {name: stored_text(self._codec, self._codec.dumps(v)) for name, v in params.items()},
             steps[:MOST_STEPS],
             max(0, len(steps) - MOST_STEPS),
-            stored_text(self._codec, loaded.result),
+            _outcome(self._codec, loaded.result),
             [signal.name for signal in loaded.signals],
         )
 
@@ -264,6 +268,34 @@ def _refusals() -> Iterator[list[Any]]:
         yield answer
     except (CascadeError, ValueError) as error:
         answer[:] = False, str(error)
+
+
+def _outcome(codec: Codec, body: bytes | None) -> str:
+    """A value in a line, or an error with all that the store has of it."""
+    if not body:
+        return ""
+    try:
+        value = codec.loads(body)
+    except SerializationError:  # mostly: the module of its class is not imported here
+        with suppress(ValueError, TypeError, LookupError, AttributeError):
+            return "\n".join(_error_lines(json.loads(codec.unseal(body))))
+        return stored_text(codec, body)
+    if isinstance(value, StoredError):
+        return "\n".join([value.traceback.rstrip(), *getattr(value, "__notes__", ())])
+    if isinstance(value, BaseException):
+        return "".join(format_exception(value)).rstrip()
+    return stored_text(codec, body)
+
+
+def _error_lines(form: dict[str, Any]) -> Iterator[str]:
+    """The same of an error in its stored form; see ``cascade.graph.forms``."""
+    kind, args, state, cause = form["$error"]
+    if cause is not None:
+        yield from _error_lines(cause)
+        yield "\nThe above exception was the direct cause of the following exception:\n"
+    said = args[0] if len(args) == 1 and isinstance(args[0], str) else short(tuple(args))
+    yield f"{kind.replace(':', '.')}: {said}" if args else kind.replace(":", ".")
+    yield from state.get("__notes__", ())
 
 
 def _row(run: RunRecord) -> StoredRow:

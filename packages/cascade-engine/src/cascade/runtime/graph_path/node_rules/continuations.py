@@ -34,6 +34,7 @@ from cascade.runtime.semantics.tail_calls import (
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
 from cascade.spec.errors import ArgumentError
 from cascade.spec.lazy_types import LazyResult, gathered
+from cascade.spec.lazy_value import TOLD
 from cascade.spec.policies import CallPolicies
 from cascade.spec.repeatable import check_step, check_values
 from cascade.spec.task import Task
@@ -179,6 +180,9 @@ class Continuations(Part):
             wiring = self._parts.commits.add(work.node, lazy, known)
         if wiring.special:
             self._run.check(wiring.special)
+            for node in wiring.special:
+                if node._special & TOLD:
+                    node.args[0].run = self._dispatch
         self._run.report_plan(wiring.nodes)
         self._nodes.add(wiring, continuation)
 
