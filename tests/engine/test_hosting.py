@@ -382,8 +382,7 @@ async def test_a_module_that_the_process_cannot_import_is_named(url, tmp_path, m
         "import cascade as cs\n@cs.task\nasync def moved(): pass\n", encoding="utf-8"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    import moved_flows
-
+    moved_flows = importlib.import_module("moved_flows")
     (tmp_path / "moved_flows.py").unlink()
     importlib.invalidate_caches()
     async with cs.Engine(store=url) as engine:

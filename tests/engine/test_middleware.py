@@ -500,7 +500,7 @@ def test_what_is_no_middleware_is_refused() -> None:
     def ignores(call: TaskCall) -> Any:
         yield
 
-    def wraps(call, following):  # type: ignore[no-untyped-def]
+    def wraps(call, following):
         yield
 
     with refused(ArgumentError, "middleware= takes a list of generator functions, but is"):

@@ -35,7 +35,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     }
     given = [text for name, value in options.items() for text in (name, str(value))]
     log = (tmp_path_factory.mktemp("ray") / "log").open("w")
-    command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", *given]
+    command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", *given]
     environment = {**OPEN, "PYTHONPATH": str(ROOT)}
     with log:
         head = subprocess.Popen(
