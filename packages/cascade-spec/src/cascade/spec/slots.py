@@ -373,7 +373,7 @@ async def _begin(window: Window, row: Any) -> Any:
 
 def _watched(func: Any, is_async: bool) -> FallbackOperation:
     """An operation with a _Watch and an input, of which it tells the window if that is missing."""
-    operation = FallbackOperation(func, "slot of a map", "task.map(…)")
+    operation = FallbackOperation(func, "window of a map", "task.map(…)")
     operation.is_async = is_async
     return operation
 
@@ -382,21 +382,21 @@ def _watched(func: Any, is_async: bool) -> FallbackOperation:
 #: and its end. The end watches the slot itself, which may fail by a plain fold or by a limit of
 #: steps; the other slots then stop waiting for their turns.
 _ON_WORKERS: Final = (
-    Operation(Window.next_item, "slot of a map"),
+    Operation(Window.next_item, "window of a map"),
     _watched(_take, False),
     _watched(_fold, False),
     _watched(_ended, False),
 )
 _ON_LOOP: Final = (
-    Operation(_slot_on_loop, "slot of a map", is_async=True),
+    Operation(_slot_on_loop, "window of a map", is_async=True),
     _watched(_take_on_loop, True),
     _watched(_fold_on_loop, True),
     _watched(_ended_on_loop, True),
 )
-_WAITING: Final = Operation(Window.next_item_later, "slot of a map", is_async=True)
-_READ: Final = Operation(Window.read_on_worker, "reading of a map")
-_BEGUN: Final = Operation(_begin, "slot of a map", is_async=True)
-_TURN: Final = Operation(Window.take_in_turn, "slot of a map", is_async=True)
-_HANDED: Final = Operation(Window.hand_over, "slot of a map", is_async=True)
+_WAITING: Final = Operation(Window.next_item_later, "window of a map", is_async=True)
+_READ: Final = Operation(Window.read_on_worker, "items of a map")
+_BEGUN: Final = Operation(_begin, "window of a map", is_async=True)
+_TURN: Final = Operation(Window.take_in_turn, "window of a map", is_async=True)
+_HANDED: Final = Operation(Window.hand_over, "window of a map", is_async=True)
 _CLOSING: Final = Operation(Window.close_later, "columns of a map", is_async=True)
 _RESULT: Final = Operation(lambda window, *_ended: window.result(), "map")
