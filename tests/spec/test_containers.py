@@ -698,6 +698,19 @@ def _value_of(lazy):
     return f"value {next(i for i, leaf in enumerate(_LEAVES) if leaf is lazy)}"
 
 
+@pytest.mark.parametrize("place", [0, 1, 5, 150, 299])
+@pytest.mark.parametrize("others", [[1], [1, "two"], [1, None, 2.0, "three", b"four", True]])
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_lazy_value_is_found_anywhere_in_a_long_list(kind, others, place):
+    values = (others * 300)[:300]
+    assert not holds_marks(kind(values))
+    for inner in (leaf(1), [leaf(1)], ([], {"deep": leaf(1)})):
+        values[place] = inner
+        assert holds_marks(kind(values))
+    values[place] = ["no lazy value"]
+    assert not holds_marks(kind(values))
+
+
 @given(_values)
 def test_filling_a_container_is_substituting_its_lazy_values(value):
     """R2."""

@@ -609,3 +609,59 @@ async def test_a_call_that_no_attempt_could_repeat_opens_no_resource():
         with pytest.raises(cs.errors.ArgumentError, match="iterator"):
             await engine.run(use(numbers()).with_retry(2))
     assert not opened
+
+
+@cs.resource
+def table():
+    yield ["row"]
+
+
+@cs.resource(scope="task")
+def own():
+    yield ["own"]
+
+
+def _nodes(kind):
+    """Nodes that name their resources in all ways, some of them by one dict for many."""
+
+    def get(n, more=0, pool=cs.inject(pool), table=cs.inject(table)):
+        return n, more, *pool, *table
+
+    def get_own(n, pool=cs.inject(pool), own=cs.inject(own)):
+        return n, *pool, *own
+
+    async def get_later(n, more=0, pool=cs.inject(pool), table=cs.inject(table)):
+        return get(n, more, pool, table)
+
+    async def get_own_later(n, pool=cs.inject(pool), own=cs.inject(own)):
+        return get_own(n, pool, own)
+
+    plain = kind == "plain"
+    one = cs.task(get if plain else get_later)
+    other = cs.task(get_own if plain else get_own_later)
+    target = []
+    for n in range(4):
+        target += [one(n), other(n), one(n, more=1), one(double(n)), other(double(n))]
+        target += [one(n, 2, cs.inject(table)), one(cs.inject(table)), one(n, table=[n])]
+        target += [other(n, ["given"]), other(n, cs.inject(own)), one([n, double(n)])]
+    return target
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine"])
+async def test_nodes_that_share_their_arguments_are_given_what_each_asks_for(two_workers, kind):
+    expected = []
+    for n in range(4):
+        both = ("connection", "row")
+        expected += [(n, 0, *both), (n, "connection", "own"), (n, 1, *both), (2 * n, 0, *both)]
+        expected += [(2 * n, "connection", "own"), (n, 2, "row", "row"), (["row"], 0, *both)]
+        expected += [(n, 0, "connection", n), (n, "given", "own"), (n, "own", "own")]
+        expected += [([n, 2 * n], 0, *both)]
+    assert await two_workers.run(_nodes(kind)) == expected
+
+
+def test_calls_of_one_task_share_the_arguments_that_it_supplies():
+    first, second = use(1), use(double(2))
+    assert first.kwargs is second.kwargs
+    assert second._dependencies == second.args
+    assert second._dependencies is not second.args  # which would say that there are no others
+    assert use(1, pool=[3]).kwargs == {"pool": [3]}

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import chain, compress, repeat
+from itertools import chain, compress, groupby, repeat
 from typing import Any, TypeAlias, TypeVar
 
 from cascade.spec.blueprint import Literal, TailCall
@@ -41,6 +41,9 @@ RESULT_MARKS = (LazyValue, Literal, Inject, TailCall)
 #: a leaf; ~n is the result of step n. The type's shape defines the parts.
 Step: TypeAlias = tuple[type, list[Any], tuple[tuple[int, int], ...]]
 Marks: TypeAlias = tuple[type, ...]
+#: The length from which types are compared first, and the most changes of type after which they are
+#: looked up; see ``_are_atoms``.
+LONG, _FEW = 128, 4
 
 
 class Recipe:
@@ -134,11 +137,26 @@ def is_container(kind: type) -> bool:
     return shape_of(kind) is not None
 
 
+def _are_atoms(values: Iterable[Any]) -> bool:
+    """Whether all elements have plain types; the fastest way if there are many.
+
+    Most long lists have elements of one type, and to compare types takes less than to look them up.
+    """
+    rest = iter(values)
+    for count, (kind, _) in enumerate(groupby(rest, type)):
+        if kind not in ATOMS:
+            return False
+        if count == _FEW:
+            return ATOMS.issuperset(map(type, rest))
+    return True
+
+
 def holds_marks(container: Any, marks: Marks = ARGUMENT_MARKS) -> bool:
     """Whether an instance of ``marks`` is inside, at any depth. Cycle-safe, O(size), in C."""
     kind = type(container)
     if kind is list or kind is tuple:  # most are, and small ones should cost little
-        if ATOMS.issuperset(map(type, container)):
+        few = len(container) < LONG
+        if ATOMS.issuperset(map(type, container)) if few else _are_atoms(container):
             return False
         inner = set(map(type, container))
     elif (inner := set(map(type, _shape(kind).children((container,))))) <= ATOMS:

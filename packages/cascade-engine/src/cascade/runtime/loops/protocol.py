@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cascade.spec.blueprint import Literal
-from cascade.spec.containers import ATOMS, holds_marks, is_container
+from cascade.spec.containers import ATOMS, LONG, holds_marks, is_container
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.resource import Inject
 
@@ -42,5 +42,7 @@ def is_lazy(value: Any) -> bool:
     """
     kind = type(value)
     if kind is list or kind is tuple:
-        return not ATOMS.issuperset(map(type, value)) and holds_marks(value)
+        if len(value) < LONG and ATOMS.issuperset(map(type, value)):
+            return False
+        return holds_marks(value)
     return issubclass(kind, LAZY) or (is_container(kind) and holds_marks(value))

@@ -63,7 +63,9 @@ class ThreadCall:
         self.yielded_as = 0
         self._run = run
         self._generator = generator
-        self._begun: asyncio.Future[None] = run.loop.create_future()
+        #: Whether a thread has begun it, and the function that is called in the event loop then.
+        self._has_begun = False
+        self._when_begun: Callable[[], object] | None = None
         self._lock = threading.Lock()
         #: Whether it was abandoned; whether it has given its result.
         self._is_left = self._has_given = False
@@ -90,12 +92,29 @@ class ThreadCall:
         return self.done.done() and self._work.waits
 
     def when_begun(self, act: Callable[[], object]) -> None:
-        """Call ``act`` in the event loop when a thread has begun this and not ended it."""
-        self._begun.add_done_callback(lambda _begun: self.done.done() or act())
+        """Call ``act`` in the event loop when a thread has begun this and not ended it.
+
+        Only this has the thread wake the event loop, which costs as much as all else at its begin.
+        """
+        self._when_begun = act
+        if self._has_begun:  # perhaps before the thread could see the function
+            self._act()
+
+    def _act(self) -> None:
+        act, self._when_begun = self._when_begun, None
+        if act is not None and not self.done.done():
+            act()
+
+    def _begin(self) -> None:
+        """It begins. In its thread."""
+        self._has_begun = True
+        if self._when_begun is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it was abandoned
+                self._run.loop.call_soon_threadsafe(self._act)
 
     def advance(self) -> tuple[bool, Any]:
         """``next`` of the generator, on a thread: (whether it yielded, the value)."""
-        self._tell(self._begun)
+        self._begin()
         try:
             value = next(self._generator)
             self.yielded_as = next(yields)
@@ -110,7 +129,7 @@ class ThreadCall:
 
     def shut(self) -> tuple[bool, Any]:
         """Close the generator, on a thread."""
-        self._tell(self._begun)
+        self._begin()
         self._generator.close()
         return self._give((True, None))
 
@@ -141,11 +160,3 @@ class ThreadCall:
         if not went_on:
             raise StopAsyncIteration
         return value
-
-    def _tell(self, future: asyncio.Future[None]) -> None:
-        def settle() -> None:
-            if not future.done():
-                future.set_result(None)
-
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it was abandoned
-            self._run.loop.call_soon_threadsafe(settle)
