@@ -113,12 +113,13 @@ class Patience:
     __slots__ = ("_in_vain",)
 
     def __init__(self) -> None:
-        #: Target's operation → [short waits in vain, one after the other; runs to leave out].
-        self._in_vain: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()
+        #: Target's operation → [short waits in vain, one after the other; runs to leave out]. None
+        #: until the first one: most engines have none, and each run asks twice.
+        self._in_vain: WeakKeyDictionary[Any, list[int]] | None = None
 
     def is_worth_it(self, operation: Any) -> bool:
         """Whether the next run of a target should wait."""
-        found = self._in_vain.get(operation)
+        found = None if self._in_vain is None else self._in_vain.get(operation)
         if found is None or not found[1]:
             return True
         found[1] -= 1
@@ -127,9 +128,11 @@ class Patience:
     def note(self, operation: Any, came: bool) -> None:
         """Record whether a wait has ended in time; each one in vain doubles the next pause."""
         if came:
-            if operation in self._in_vain:
-                del self._in_vain[operation]
+            if self._in_vain is not None:
+                self._in_vain.pop(operation, None)
             return
+        if self._in_vain is None:
+            self._in_vain = WeakKeyDictionary()
         found = self._in_vain.setdefault(operation, [0, 0])
         found[0] += 1
         found[1] = min(1 << found[0], _MOST_LEFT_OUT)

@@ -109,7 +109,10 @@ class SharedRun(SmallRun):
         """The plain calls, given to a worker; None if none is ready."""
         values = self._values
         todo = [z for z in self._lazies if z._plain and z.task is not GATHER and z not in values]
-        if not any(all(source in values for source in lazy._dependencies) for lazy in todo):
+        for lazy in todo:
+            if all(map(values.__contains__, lazy._dependencies)):
+                break
+        else:
             return None
         batch = self._shared = Batch(self._run, todo, values, self._release)
         return batch if batch.start() else None  # until it has ended: it refers to this
@@ -120,7 +123,7 @@ class SharedRun(SmallRun):
         for lazy in self._lazies:
             if lazy in values or (lazy._plain and lazy.task is not GATHER):
                 continue
-            if not all(source in values for source in lazy._dependencies):
+            if not all(map(values.__contains__, lazy._dependencies)):
                 continue
             try:
                 value = self._made(lazy)

@@ -186,12 +186,12 @@ class Batch:
 
     def _next(self) -> LazyResult[Any] | None:
         """The next node that has its inputs, and is now ``current``."""
-        values = self._values
+        has_value = self._values.__contains__
         with self._lock:
             if self._is_taken or self._run.constraints.any:  # set by one of these calls
                 return None
             for place, lazy in enumerate(self._todo):
-                if all(source in values for source in lazy._dependencies):
+                if all(map(has_value, lazy._dependencies)):
                     self.current = self._todo.pop(place)
                     return lazy
         return None
