@@ -63,7 +63,16 @@ def test_steps_of_a_bare_while(benchmark, loop):
 @of_each_loop
 def test_steps_of_a_trampoline(benchmark, loop):
     benchmark.group = loop.name
-    assert benchmark(lambda: loop.bounce(STEPS)) == loop.plain(**loop.arguments(STEPS))
+    value = loop.plain(**loop.arguments(STEPS))
+    assert benchmark(lambda: loop.bounce(STEPS)) == value
+    if loop is not loops.EVEN_ODD:
+        assert loop.bounce_checked(STEPS) == value
+
+
+@pytest.mark.parametrize("loop", [loops.COUNTDOWN, loops.EVEN_ODD], ids=lambda loop: loop.name)
+def test_a_loop_that_counts_its_steps_gives_the_same(loop):
+    for size in (0, 1, STEPS):
+        assert loop.counted(**loop.arguments(size)) == loop.plain(**loop.arguments(size))
 
 
 @of_each_loop
@@ -242,7 +251,9 @@ def test_the_benchmark_of_loops_runs_and_writes_its_report(tmp_path, monkeypatch
         "interpreted",
         "graph path",
         "bare while",
+        "counted steps",
         "trampoline",
+        "checked trampoline",
         "asyncio loop",
     ]
     assert written["benchmark"] == "tco_performance"

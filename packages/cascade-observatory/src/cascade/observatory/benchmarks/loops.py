@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
 from cascade.spec.task import Task, task
 
 # -- countdown: one argument, by position ---------------------------------------------------------
@@ -32,6 +34,16 @@ def count_down_by_while(left: int) -> int:
     while left:
         left = left - 1
     return 0
+
+
+def count_down_by_counting(left: int) -> int:
+    """``count_down_by_while`` that asks before each step whether it may make it."""
+    for _ in repeat(None):
+        if left:
+            left = left - 1
+            continue
+        return 0
+    return left
 
 
 async def count_down_by_turns(left: int) -> int:
@@ -141,6 +153,17 @@ def is_even_by_while(n: int) -> bool:
     return even
 
 
+def is_even_by_counting(n: int) -> bool:
+    """``is_even_by_while`` that asks before each step whether it may make it."""
+    even = True
+    for _ in repeat(None):
+        if n:
+            n, even = n - 1, not even
+            continue
+        return even
+    return even
+
+
 async def is_even_by_turns(n: int) -> bool:
     """``is_even`` with a turn of the event loop at each step."""
     even = True
@@ -171,6 +194,43 @@ def by_keyword(function: Callable[..., Any], arguments: Mapping[str, Any]) -> An
     return result
 
 
+def checked_by_position(task: Task[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """``by_position`` with what a loop must know of each step: its task, and that nothing is lazy.
+
+    Raises:
+        TypeError: A step is for the engine.
+    """
+    function = task.func
+    result = function(*arguments.values())
+    while type(result) is TailCall:
+        if result.target is not task or result.kwargs:
+            raise TypeError
+        for value in result.args:
+            if type(value) not in ATOMS:
+                raise TypeError
+        result = function(*result.args)
+    return result
+
+
+def checked_by_keyword(task: Task[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """The same for ``by_keyword``.
+
+    Raises:
+        TypeError: A step is for the engine.
+    """
+    function, kwargs = task.func, dict(arguments)
+    result = function(**kwargs)
+    while type(result) is TailCall:
+        if result.target is not task or result.args:
+            raise TypeError
+        for value in result.kwargs.values():
+            if type(value) not in ATOMS:
+                raise TypeError
+        kwargs.update(result.kwargs)
+        result = function(**kwargs)
+    return result
+
+
 def by_target(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
     """Follow tail calls by position to the task that they name."""
     result = function(*arguments.values())
@@ -192,6 +252,9 @@ class Loop:
         plain: The bare ``while``.
         turns: The asyncio loop.
         trampoline: Takes the task's function and the arguments.
+        checked: Takes the task and the arguments; the trampoline with the checks of a loop.
+        counted: The bare ``while`` as a ``for`` over the steps that it may make; None if not
+            written.
     """
 
     name: str
@@ -201,10 +264,16 @@ class Loop:
     plain: Callable[..., Any]
     turns: Callable[..., Coroutine[Any, Any, Any]]
     trampoline: Callable[[Callable[..., Any], Mapping[str, Any]], Any] = by_position
+    checked: Callable[[Task[..., Any], Mapping[str, Any]], Any] = checked_by_position
+    counted: Callable[..., Any] | None = None
 
     def bounce(self, size: int) -> Any:
         """The loop on its trampoline."""
         return self.trampoline(self.task.func, self.arguments(size))
+
+    def bounce_checked(self, size: int) -> Any:
+        """The same with the checks of a loop."""
+        return self.checked(self.task, self.arguments(size))
 
 
 def _collatz_arguments(size: int) -> dict[str, Any]:
@@ -219,6 +288,7 @@ COUNTDOWN = Loop(
     lambda size: size,
     count_down_by_while,
     count_down_by_turns,
+    counted=count_down_by_counting,
 )
 LOGISTIC = Loop(
     "logistic map",
@@ -228,6 +298,7 @@ LOGISTIC = Loop(
     iterate_by_while,
     iterate_by_turns,
     by_keyword,
+    checked_by_keyword,
 )
 COLLATZ = Loop(
     "Collatz length",
@@ -245,6 +316,7 @@ EVEN_ODD = Loop(
     is_even_by_while,
     is_even_by_turns,
     by_target,
+    counted=is_even_by_counting,
 )
 LOOPS = (COUNTDOWN, LOGISTIC, COLLATZ, EVEN_ODD)
 
