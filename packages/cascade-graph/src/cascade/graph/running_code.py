@@ -29,8 +29,12 @@ _PYTHON = "bytecode"
 
 def tasks_of(lazies: Iterable[LazyResult[Any]]) -> set[Task[..., Any]]:
     """The tasks of nodes."""
-    found = {lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task for lazy in lazies}
+    found = {x.task if type(x) is LazyResult else _task_of(x) for x in lazies}
     return {task for task in found if isinstance(task, Task)}
+
+
+def _task_of(lazy: LazyResult[Any]) -> Any:
+    return lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task
 
 
 def running_code(tasks: Iterable[Task[..., Any]]) -> RunningCode:

@@ -40,7 +40,7 @@ def identity(signature: Signature, keys: Keys, options: Mapping[str, Any]) -> by
     document = json.loads(signature.to_bytes())
     if options:
         document["options"] = dict(options)
-    document["code"] = to_document(running_code(tasks_of(keys)))
+    document["code"] = to_document(running_code(tasks_of(keys.lasting)))
     return json.dumps(document, separators=(",", ":")).encode()
 
 
@@ -61,7 +61,7 @@ def code_changes(stored: RunningCode | None, target: LazyResult[Any], journal: J
     """The tasks of unfinished nodes of ``target`` whose code is not the stored one."""
     if stored is None:
         return {}
-    changed = changed_tasks(stored, running_code(tasks_of(journal.keys)))
+    changed = changed_tasks(stored, running_code(tasks_of(journal.keys.lasting)))
     if not changed or journal.has(target):
         return {}
     wiring = wire(target, journal.has)
