@@ -52,13 +52,21 @@ settings.load_profile("some")
 def dask_cluster() -> Iterator[Any]:
     """A Dask cluster of two worker processes."""
     distributed = pytest.importorskip("distributed", reason="pip install 'cascade-engine[dask]'")
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address=":0",
-        silence_logs=logging.CRITICAL,
-    ) as cluster:
+    import dask
+
+    # A worker that was killed may take longer to start again on a busy machine; after 15 s the
+    # cluster would give it up.
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "300s"})
+    with (
+        patient,
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=":0",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+    ):
         yield cluster
 
 

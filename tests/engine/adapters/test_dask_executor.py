@@ -366,7 +366,7 @@ async def test_workers_execute_whole_runs(dask, two_workers, tmp_path, path):
         assert set(tasks.lines(path)) == {"asks"}
         engine.constraints.resume("task:counts")
         made = {await run.result() for run in runs}
-        assert len(made) == 2
+        assert os.getpid() not in made
         assert engine.runs() == []
         assert await cs.run_async(tasks.add(1), executor=dask) == 2  # workers make calls as well
         with pytest.raises(ZeroDivisionError):

@@ -264,10 +264,10 @@ class ClusterExecutor:
         calls = self._end(turn)
         for call, (outcome, seconds) in zip(calls, ends, strict=False):
             if not call.links:
-                # A large value goes by itself: a call that needs it should not get others along.
-                least = SECONDS if outcome.kind == "kept" else 0.0
+                # A large value goes by itself: a call that needs it should not get others along,
+                # unless it is the only one, as a link.
                 with self._lock:
-                    self._turns.note(call, max(seconds, least))
+                    self._turns.note(call, seconds, alone=outcome.kind == "kept")
             _tell(call, outcome)
         self._fill()
 

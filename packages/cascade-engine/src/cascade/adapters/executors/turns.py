@@ -36,6 +36,8 @@ class Turns:
         self._waiting: deque[RemoteCall] = deque()
         #: Token of a task → seconds that a call takes, smoothed.
         self._seconds: OrderedDict[bytes, float] = OrderedDict()
+        #: Those among them that go alone → the seconds that a call really takes.
+        self._alone: dict[bytes, float] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -78,7 +80,8 @@ class Turns:
 
     def expects(self, token: bytes) -> float | None:
         """The seconds that a call of the task with this token takes, if that is known."""
-        return self._seconds.get(token)
+        found = self._alone.get(token)
+        return self._seconds.get(token) if found is None else found
 
     def take_all(self) -> list[RemoteCall]:
         """All waiting calls."""
@@ -86,10 +89,25 @@ class Turns:
         self._waiting.clear()
         return calls
 
-    def note(self, call: RemoteCall, seconds: float) -> None:
-        """Record the duration of a call. Longer ones count at once, shorter ones by and by."""
+    def note(self, call: RemoteCall, seconds: float, *, alone: bool = False) -> None:
+        """Record the duration of a call. Longer ones count at once, shorter ones by and by.
+
+        Args:
+            call: The call.
+            seconds: Its duration.
+            alone: Whether its task should share no turn with others from now on.
+        """
         token = call.task.token
-        before = self._seconds.get(token, seconds)
-        self._seconds[token] = max(seconds, 0.7 * before + 0.3 * seconds, _LEAST)
+        if alone:
+            self._alone[token] = _smoothed(self._alone.get(token, seconds), seconds)
+            seconds = max(seconds, self._target)
+        else:
+            self._alone.pop(token, None)
+        self._seconds[token] = _smoothed(self._seconds.get(token, seconds), seconds)
         if len(self._seconds) > _MOST_KNOWN:
-            self._seconds.popitem(last=False)
+            forgotten, _ = self._seconds.popitem(last=False)
+            self._alone.pop(forgotten, None)
+
+
+def _smoothed(before: float, seconds: float) -> float:
+    return max(seconds, 0.7 * before + 0.3 * seconds, _LEAST)
