@@ -30,6 +30,14 @@ def arrows(target, **options):
     return [(names[a.source], a.label, names[a.target]) for a in picture.arrows]
 
 
+def ways(target):
+    """The arrows to what tasks continue as, with their kinds."""
+    picture = picture_of(build_graph(target, routes=True), {}, 10)
+    names = {box.key: box.label for box in picture.boxes}
+    loops = [arrow for arrow in picture.arrows if arrow.kind in ("tail", "calls")]
+    return [(names[a.source], a.kind, names[a.target]) for a in loops]
+
+
 def boxes(target, states=None, limit=10):
     picture = picture_of(build_graph(target, routes=True), states or {}, limit)
     return [box.label for box in picture.boxes]
@@ -213,6 +221,57 @@ def test_tasks_that_continue_as_each_other_are_a_circle():
         ("pong", "", "ping"),
         ("rest", "", "rest"),
     ]
+
+
+@task
+def fib(n):
+    return pair(fib(n - 1), fib(n - 2)) if n > 1 else n
+
+
+@task
+def tree(node):
+    return [branch(child) for child in node]
+
+
+@task
+def branch(node):
+    return tree.map(node=node) if node else pair(1, 2)
+
+
+@task
+def forest(n):
+    grown = rest(n)
+    return pair(tree([[]]), grown)
+
+
+class Walk:
+    @task
+    def on(self, n):
+        return self.on(n - 1) if n else load()
+
+
+def test_a_task_that_returns_a_call_of_itself_is_a_loop():
+    assert ways(fib(3)) == [("fib", "calls", "fib")]
+    assert ways(Walk().on(3)) == [("on", "calls", "on")]
+    assert ways(tree([[]])) == [("tree", "calls", "branch"), ("branch", "calls", "tree")]
+    assert ways(forest(3)) == [
+        ("forest", "calls", "rest"),
+        ("forest", "calls", "tree"),
+        ("rest", "tail", "rest"),
+        ("tree", "calls", "branch"),
+        ("branch", "calls", "tree"),
+    ]
+    assert "n0 -. calls .-> n0\n    linkStyle 0 " in visualize(fib(1))
+    assert 'n0 -> n0 [style=dashed color="#8250df" label="calls"]' in visualize(fib(1), "dot")
+
+
+def test_a_local_variable_with_the_name_of_a_task_is_no_loop():
+    @task
+    def load_all(n):
+        fib = [load + 1 for load in range(n)]
+        return [tree + 1 for tree in fib]
+
+    assert ways(load_all(3)) == []
 
 
 def test_loops_of_closures_and_of_two_nodes_are_apart():

@@ -1,16 +1,22 @@
-"""The tasks that a task continues as by tail calls, as its code names them."""
+"""The tasks that a task continues as by tail calls, and its loops by calls, as its code names them.
+
+A task that returns ``agent.tail(…)`` continues as that task. One that returns ``fib(n - 1)``, or a
+lazy value or a container that is made from it, continues as something that calls that task. Only
+calls that lead to a loop are found: of the others, a run has as many as a task calls tasks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
-from types import CodeType
-from typing import Any
+from types import CodeType, MethodType
+from typing import Any, Final, Literal, TypeAlias
 
 from cascade.spec.blueprint import TailCall
 from cascade.spec.callables import function_of
 from cascade.spec.code_names import (
     ATTRIBUTES,
+    VARIABLES,
     first_of,
     is_tail,
     names_of,
@@ -18,68 +24,136 @@ from cascade.spec.code_names import (
     steps_of,
     value_at,
 )
+from cascade.spec.methods import BoundTask
 from cascade.spec.task import Task
 
+#: A tail call of a task, or a call of one that is part of what the other returns.
+Way: TypeAlias = Literal["tail", "calls"]
+_AnyTask: TypeAlias = Task[..., Any]
+#: Task → the tasks that it names, and how.
+_Named: TypeAlias = dict[_AnyTask, Mapping[_AnyTask, Way]]
+
 #: Most tasks that are followed from one.
-_MOST = 16
+_MOST: Final = 16
 #: Arguments of a TailCall that name something other than the same task.
-_TARGETS = frozenset({"target", "target_blueprint_id"})
+_TARGETS: Final = frozenset({"target", "target_blueprint_id"})
+#: Code inside of a function that belongs to its body.
+_INNER: Final = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>", "<lambda>"})
 
 
-def continuations(task: Any) -> Mapping[Task[..., Any], tuple[Task[..., Any], ...]]:
+def continuations(task: _AnyTask) -> Mapping[_AnyTask, Mapping[_AnyTask, Way]]:
     """``task`` and the tasks that it may continue as, each with the next tasks in its own code.
 
-    Empty for a task without tail calls. Found in the byte code, so the tasks that are chosen while
-    it runs are not known.
+    Empty for a task without tail calls and loops. Found in the byte code, so the tasks that are
+    chosen while it runs are not known.
     """
-    found: dict[Task[..., Any], tuple[Task[..., Any], ...]] = {}
+    by_tails: _Named = {}
+    _follow(by_tails, task, _tails_of)
+    every: _Named = {one: _named_by(one) for one in by_tails}
+    for one in [*every]:
+        for other in every[one]:
+            _follow(every, other, _named_by)
+    looping = _leading_to_loops(every)
+    kept = {one: None for one in [*by_tails, *every] if one in by_tails or one in looping}
+    found: _Named = {
+        one: {
+            other: way
+            for other, way in every[one].items()
+            if other in kept and (way == "tail" or other in looping)
+        }
+        for one in kept
+    }
+    return found if found[task] else {}
+
+
+def _follow(
+    found: _Named, task: _AnyTask, named_by: Callable[[_AnyTask], Mapping[_AnyTask, Way]]
+) -> None:
+    """Add ``task``, and what can be reached from it, to ``found``."""
     todo = [task]
     while todo and len(found) < _MOST:
         next_one = todo.pop(0)
         if next_one not in found:
-            found[next_one] = _named_by(next_one)
+            found[next_one] = named_by(next_one)
             todo += found[next_one]
-    if not found[task]:
-        return {}
-    return {
-        one: tuple(other for other in others if other in found) for one, others in found.items()
-    }
 
 
-def _named_by(task: Task[..., Any]) -> tuple[Task[..., Any], ...]:
-    """The tasks whose ``tail`` the code of ``task`` names, and itself if it makes a TailCall."""
+def _leading_to_loops(named: _Named) -> Collection[_AnyTask]:
+    """The tasks from which a task can be reached that can reach itself."""
+    reached: dict[_AnyTask, set[_AnyTask]] = {}
+    for task in named:
+        seen: set[_AnyTask] = set()
+        todo = [*named[task]]
+        while todo:
+            one = todo.pop()
+            if one not in seen:
+                seen.add(one)
+                todo += named.get(one, ())
+        reached[task] = seen
+    loops = {task for task, seen in reached.items() if task in seen}
+    return {task for task, seen in reached.items() if task in loops or seen & loops}
+
+
+def _tails_of(task: _AnyTask) -> Mapping[_AnyTask, Way]:
+    return {other: way for other, way in _named_by(task).items() if way == "tail"}
+
+
+def _named_by(task: _AnyTask) -> Mapping[_AnyTask, Way]:
+    """The tasks whose ``tail`` the code of ``task`` names, and those that it calls or maps."""
     function = function_of(task.func)
     code = getattr(function, "__code__", None)
     if type(code) is not CodeType:
-        return ()
-    paths = _paths(code)
-    if not paths:
-        return ()
+        return {}
     names = {**names_of(function), **first_of(function, task.owner)}
-    found: dict[Task[..., Any], None] = {}
-    for path in paths:
+    for name in code.co_cellvars:
+        if name not in code.co_varnames:
+            names.pop(name, None)
+    found: dict[_AnyTask, Way] = {}
+    for path in _paths(code):
         value = value_at(path, names)
         if value is TailCall:
-            found[task] = None
+            found[task] = "tail"
         elif is_tail(value):
-            target = getattr(value.__self__, "task", value.__self__)
-            if isinstance(target, Task):
-                found[target] = None
-    return tuple(found)
+            target = _task_of(value.__self__)
+            if target is not None:
+                found[target] = "tail"
+        elif path[-1] != "TailCall":
+            target = _called(value)
+            if target is not None:
+                found.setdefault(target, "calls")
+    return found
+
+
+def _called(value: Any) -> _AnyTask | None:
+    """The task that a call of ``value`` calls."""
+    if type(value) is MethodType and value.__name__ == "map":
+        value = value.__self__
+    return _task_of(value)
+
+
+def _task_of(value: Any) -> _AnyTask | None:
+    if type(value) is BoundTask:
+        value = value.task
+    return value if isinstance(value, Task) else None
 
 
 @lru_cache(maxsize=1024)
 def _paths(code: CodeType) -> tuple[tuple[str, ...], ...]:
-    """The names that lead to a ``tail``, or to ``TailCall``."""
-    if not {"tail", "TailCall"}.intersection(code.co_names):
-        return ()
-    steps = steps_of(code)
+    """The names that are loaded by the code of a function, with their attributes."""
     elsewhere = any(isinstance(c, tuple) and _TARGETS.intersection(c) for c in code.co_consts)
-    found: dict[tuple[str, ...], None] = {}
+    found = dict.fromkeys(_loaded(code))
+    return tuple(path for path in found if path[-1] != "TailCall" or not elsewhere)
+
+
+def _loaded(code: CodeType) -> Iterator[tuple[str, ...]]:
+    steps = steps_of(code)
     for at, step in enumerate(steps):
-        if (step.argval == "tail" and step.opname in ATTRIBUTES) or (
-            step.argval == "TailCall" and not elsewhere
-        ):
-            found[path_to(steps, at)] = None
-    found.pop((), None)
-    return tuple(found)
+        is_whole = at + 1 == len(steps) or steps[at + 1].opname not in ATTRIBUTES
+        if is_whole and step.opname in ATTRIBUTES | VARIABLES:
+            path = path_to(steps, at)
+            if path:
+                yield path
+    for inner in code.co_consts:
+        if type(inner) is CodeType and inner.co_name in _INNER:
+            own = set(inner.co_varnames)
+            yield from (path for path in _loaded(inner) if path[0] not in own)

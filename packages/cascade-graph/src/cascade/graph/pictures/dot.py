@@ -6,7 +6,7 @@ from typing import Final
 
 from cascade.graph.model import EdgeKind, NodeKind
 from cascade.graph.pictures.colours import COLOURS, LOOP
-from cascade.graph.pictures.picture import CONTINUATION, LEFT_OUT, TAIL, Arrow, Picture
+from cascade.graph.pictures.picture import CALLS, CONTINUATION, LEFT_OUT, TAIL, Arrow, Picture
 from cascade.spec.wording import visible
 
 _SHAPES: Final = {
@@ -29,6 +29,7 @@ _LOOKS: Final = {
     EdgeKind.FALLBACK: 'style=dashed label="if {}"',
     EdgeKind.CONSTRAINT: 'color=firebrick arrowhead=tee label="amount"',
     TAIL: f'style=dashed color="{LOOP}" label="tail"',
+    CALLS: f'style=dashed color="{LOOP}" label="calls"',
 }
 
 

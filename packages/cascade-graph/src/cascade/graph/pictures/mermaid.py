@@ -6,7 +6,7 @@ from typing import Final
 
 from cascade.graph.model import EdgeKind, NodeKind
 from cascade.graph.pictures.colours import COLOURS, LOOP
-from cascade.graph.pictures.picture import CONTINUATION, LEFT_OUT, TAIL, Arrow, Picture
+from cascade.graph.pictures.picture import CALLS, CONTINUATION, LEFT_OUT, TAIL, Arrow, Picture
 
 _SHAPES: Final = {
     NodeKind.TASK: ('["', '"]'),
@@ -28,7 +28,9 @@ _ARROWS: Final = {
     EdgeKind.FALLBACK: '-.->|"if {}"|',
     EdgeKind.CONSTRAINT: "--x|amount|",
     TAIL: "-. tail .->",
+    CALLS: "-. calls .->",
 }
+_LOOPS: Final = (TAIL, CALLS)
 #: Characters that Mermaid interprets inside a quoted label: entities and HTML, its end, directives
 #: (``%%{init: …}%%``, anywhere), Markdown, formulas, and ``\\n`` as a line break.
 _ESCAPES: Final = {
@@ -62,7 +64,7 @@ def mermaid(picture: Picture) -> str:
             f"color:{colour.text}{dashes}"
         )
         lines.append(f"    class {','.join(keys)} {name}")
-    loops = [str(place) for place, arrow in enumerate(picture.arrows) if arrow.kind == TAIL]
+    loops = [str(place) for place, arrow in enumerate(picture.arrows) if arrow.kind in _LOOPS]
     if loops:
         lines.append(f"    linkStyle {','.join(loops)} stroke:{LOOP}")
     return "\n".join(lines)

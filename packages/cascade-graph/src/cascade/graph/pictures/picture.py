@@ -1,7 +1,8 @@
 """Picture: the boxes and arrows of a drawing of a graph, in any language.
 
 A map is one box, with the number of its items where that is known. So are many alike calls. A task
-that continues by tail calls has an arrow for each, to itself or to boxes for the other tasks.
+that continues by tail calls has an arrow for each, to itself or to boxes for the other tasks. So
+has a task that calls itself, also by way of others, in what it returns.
 """
 
 from __future__ import annotations
@@ -13,21 +14,22 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from cascade.graph.durations import duration_text
 from cascade.graph.model import EdgeKind, Graph, Node, NodeKind
 from cascade.graph.pictures.alike import groups_of
-from cascade.graph.pictures.continuations import continuations
+from cascade.graph.pictures.continuations import Way, continuations
 from cascade.graph.states import NodeState, state_of_several
 from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.task import Task
 from cascade.spec.wording import visible
 
-#: The kind of an arrow from a task to the one that it continues as.
+#: The kinds of arrows from a task to one that it continues as, and to one that it calls then.
 TAIL: Final = "tail"
+CALLS: Final = "calls"
 #: The kind of a box for a task that another continues as, which is no node of its own.
 CONTINUATION: Final = "continuation"
 #: The kind of a box for inputs that are left out.
 LEFT_OUT: Final = "left out"
 
 BoxKind: TypeAlias = NodeKind | Literal["continuation", "left out"]
-ArrowKind: TypeAlias = EdgeKind | Literal["tail"]
+ArrowKind: TypeAlias = EdgeKind | Literal["tail", "calls"]
 
 _SHOWN_OF_A_NOTE = 60
 
@@ -74,7 +76,7 @@ def picture_of(graph: Graph, states: Mapping[int, NodeState], limit: int | None)
     known = _known_states(graph, groups, sizes, states)
     boxes: list[Box] = []
     loops: list[Arrow] = []
-    followed: dict[Any, Mapping[Any, Sequence[Any]]] = {}
+    followed: dict[Any, Mapping[Any, Mapping[Any, Way]]] = {}
     for node, first in zip(graph.nodes, groups, strict=True):
         if node.index != first:
             continue
@@ -148,7 +150,7 @@ def _called(node: Node) -> Task[..., Any] | None:
 
 
 def _continued(
-    key: str, task: Task[..., Any], followed: Mapping[Any, Sequence[Any]]
+    key: str, task: Task[..., Any], followed: Mapping[Any, Mapping[Any, Way]]
 ) -> tuple[list[Box], list[Arrow]]:
     """The boxes and arrows for the continuations of ``task``, whose own box is ``key``."""
     keys = {one: f"{key}c{place}" if place else key for place, one in enumerate(followed)}
@@ -158,7 +160,9 @@ def _continued(
         if one is not task
     ]
     arrows = [
-        Arrow(keys[one], keys[other], TAIL) for one, others in followed.items() for other in others
+        Arrow(keys[one], keys[other], way)
+        for one, others in followed.items()
+        for other, way in others.items()
     ]
     return boxes, arrows
 
