@@ -5,6 +5,7 @@ A process that starts anew takes most of a second to import, a fork some millise
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -108,6 +109,8 @@ def _obey() -> None:
     """Follow the orders of a test, in the process that is forked."""
     for name in (*_MODULES, *_ALSO):
         import_module(name)
+    gc.collect()
+    gc.freeze()  # else the collections of each fork would look at all of these objects
     for line in sys.stdin:
         order = json.loads(line)
         answer: int | None
