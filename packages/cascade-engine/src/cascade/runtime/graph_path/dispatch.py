@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 from cascade.runtime.execution.event_loop_calls import MOMENT
@@ -269,9 +269,12 @@ class Dispatch:
                 coroutines.append(item)
             else:
                 self.pool.push_first(item)
-        with self._lock if coroutines else nullcontext():
-            for item in reversed(coroutines):
-                self.to_loop(item)
+        if coroutines:
+            with self._lock:
+                self._sent_in_all += len(coroutines)
+                self.sent.extend(reversed(coroutines))
+                if not self.is_pumping:
+                    self.pump_soon()
         self.pool.wake()
 
     def _not_opened(self, items: Iterable[Item], error: BaseException) -> None:
