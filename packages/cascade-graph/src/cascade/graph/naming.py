@@ -66,7 +66,7 @@ def node_keys(
 ) -> dict[LazyResult[Any], NodeKey]:
     """The keys of ``target`` and of all nodes that it needs, routes of routers included.
 
-    Takes some 3 µs per node with plain arguments.
+    Takes some 2 µs per node with plain arguments.
 
     Args:
         context: Where the graph belongs: ``ROOT``, or that of the call which returned it.

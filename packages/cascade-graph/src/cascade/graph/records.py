@@ -129,6 +129,7 @@ def tail_record(
     keys: Keys = NONE_KNOWN,
     known: Keys = NONE_KNOWN,
     apart: Apart | None = None,
+    reference: str | None = None,
 ) -> bytes:
     """Write that a node continues by calling ``task`` with ``args``.
 
@@ -142,12 +143,13 @@ def tail_record(
         keys: The keys of the lazy values among and below the arguments.
         known: The keys of nodes that the run knew before; these are written as keys.
         apart: Stores large arguments by themselves.
+        reference: The name by which the task can be imported, if that was found before.
 
     Raises:
         NotStorableError: An argument has no stored form.
         SerializationError: The task cannot be imported by its name, or a lazy argument has no form.
     """
-    reference = reference_to(task)
+    reference = reference or reference_to(task)
     if reference is None:
         raise SerializationError(
             f"the task {name_of(task)} cannot be imported by that name; define it at the top "

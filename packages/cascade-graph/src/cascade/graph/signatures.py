@@ -78,7 +78,7 @@ class Signature:
 
 
 def signature(target: LazyResult[Any]) -> Signature:
-    """The identity of a target. Takes some 3 µs per node."""
+    """The identity of a target. Takes some 2 µs per node."""
     return signature_of(node_keys(target))
 
 

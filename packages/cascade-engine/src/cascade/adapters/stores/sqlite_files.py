@@ -113,13 +113,14 @@ class SQLiteFile:
         try:
             yield
         except sqlite3.Error as error:
-            raise self._error(error) from error
+            raise self.error(error) from error
 
     def faults(self) -> AbstractContextManager[None]:
         """Raise faults of the file in the block, such as a full disk, as StoreErrors."""
-        return faults_raised(_is_fault, self._error)
+        return faults_raised(_is_fault, self.error)
 
-    def _error(self, error: sqlite3.Error) -> StoreError:
+    def error(self, error: sqlite3.Error) -> StoreError:
+        """The StoreError for an error of SQLite."""
         code = _code(error)
         advice = _ADVICE.get(code, "").format(timeout=self.timeout)
         text = f"{self} cannot be used: {error}" + (f" ({advice})" if advice else "")

@@ -38,20 +38,23 @@ class QuickCommits:
         self._made += 1
         if self._made % _OTHER == 0:
             return None
+        connection = self._connection or self._opened()
+        try:
+            with Writing(connection):
+                return sqlite_rows.commit(connection, batch, time.time(), seconds)
+        except sqlite3.Error as error:
+            self._connection = None
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                return None
+            raise self._file.error(error) from error
+
+    def _opened(self) -> sqlite3.Connection:
         with self._file.errors():
-            if self._connection is None:
-                self._connection = self._file.connect()
-                self._connection.execute("PRAGMA busy_timeout=0")
-                self._connection.execute("PRAGMA wal_autocheckpoint=0")
-            connection = self._connection
-            try:
-                with Writing(connection):
-                    return sqlite_rows.commit(connection, batch, time.time(), seconds)
-            except sqlite3.Error as error:
-                self._connection = None
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-                    return None
-                raise
+            connection = self._file.connect()
+            connection.execute("PRAGMA busy_timeout=0")
+            connection.execute("PRAGMA wal_autocheckpoint=0")
+        self._connection = connection
+        return connection
 
     def close(self) -> None:
         """Close the connection."""

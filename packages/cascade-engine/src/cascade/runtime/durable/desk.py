@@ -240,9 +240,10 @@ class Desk:
                 return (Commit(self.number, self.epoch), []) if self.renewed < renews else None
             commit = self._commit()
             waiting = self._waiting
-            if not (commit.writes or waiting or self.renewed < renews):
+            writes = commit.writes
+            if not (writes or waiting or self.renewed < renews):
                 return None
-            self.in_flight = commit.writes
+            self.in_flight = writes
             if self._entries:
                 self.chunk += 1
             self._told = self.progress

@@ -18,6 +18,7 @@ from cascade.graph.records import (
     read_record,
     tail_record,
 )
+from cascade.graph.references import reference_to
 from cascade.graph.stored_calls import fitted
 from cascade.runtime.durable.blobs import LARGE, Blobs
 from cascade.runtime.durable.desk import Desk
@@ -25,6 +26,7 @@ from cascade.runtime.durable.keys import Keys
 from cascade.runtime.durable.places import Place, Places
 from cascade.runtime.durable.warnings_once import WarningsOnce
 from cascade.spec.blueprint import TailCall
+from cascade.spec.containers import ATOMS
 from cascade.spec.errors import CycleError, NotStorableError, SerializationError
 from cascade.spec.lazy_types import LazyResult, gathered
 from cascade.spec.run_rows import Record
@@ -72,6 +74,7 @@ class NodeRecords:
         #: Records of earlier processes that no node has taken yet.
         self._loaded: dict[NodeKey, Record] = {}
         self._warnings = WarningsOnce(_NOT_STORED)
+        self._references: dict[Task[..., Any], str] = {}
 
     def __len__(self) -> int:
         return len(self._loaded)
@@ -167,7 +170,9 @@ class NodeRecords:
         """The record of a tail call, whose lazy arguments get their names."""
         assert tail.target is not None
         args = tail.target.parameters.named(tail.args, tail.kwargs)
-        lazies = [v for v in _all_values(tail.target, args) if isinstance(v, LazyResult)]
+        lazies: list[LazyResult[Any]] = []
+        if not ATOMS.issuperset(map(type, args.values())):
+            lazies = [v for v in _all_values(tail.target, args) if isinstance(v, LazyResult)]
         new: dict[LazyResult[Any], NodeKey] = {}
         if lazies:
             together = gathered(lazies, lazies[0]._code, lazies[0]._lasti)
@@ -183,7 +188,15 @@ class NodeRecords:
             keys=self._keys,
             known=self._keys.lasting,
             apart=self._apart,
+            reference=self._reference_to(tail.target),
         )
+
+    def _reference_to(self, task: Task[..., Any]) -> str | None:
+        """The name of a task, which is looked up once in a run."""
+        found = self._references.get(task)
+        if found is None and (found := reference_to(task)) is not None:
+            self._references[task] = found
+        return found
 
 
 def unsealed(codec: Codec, record: Record) -> bytes:

@@ -73,7 +73,7 @@ def wanted(
     portable: bool = False,
     options: Mapping[str, Any] = NO_OPTIONS,
 ) -> Wanted:
-    """A run of ``target``. Its nodes get their keys, which takes some 3 µs each.
+    """A run of ``target``. Its nodes get their keys, which takes some 2 µs each.
 
     Args:
         portable: Refuse a target that other processes cannot read.

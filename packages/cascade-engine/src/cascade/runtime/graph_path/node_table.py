@@ -150,7 +150,8 @@ class Nodes:
 
     def _take_done(self, wiring: Wiring) -> list[LazyResult[Any]]:
         """The nodes of a new graph that earlier processes have computed."""
-        return self._parts.commits.take_done(wiring, self.known if self.first else None)
+        known = None if self.first is None else self.known
+        return self._parts.commits.take_done(wiring, known)
 
     def resume(self, wiring: Wiring, continuation: Continuation, begun: Begun) -> Segment:
         """Add a graph whose first nodes have values, and whose next ones were already called."""

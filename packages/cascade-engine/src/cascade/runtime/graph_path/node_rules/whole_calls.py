@@ -9,6 +9,7 @@ from cascade.runtime.execution.registry import BlueprintRegistry
 from cascade.runtime.graph_path.segments import Work, arguments_by_name
 from cascade.runtime.semantics.tail_calls import entry, next_call, searched, supplied
 from cascade.spec.blueprint import Blueprint, Literal, TailCall
+from cascade.spec.containers import ATOMS
 from cascade.spec.errors import ArgumentError, UnknownBlueprintError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
@@ -73,6 +74,9 @@ def _entering(
 def _called(
     task: Task[..., Any], named: Mapping[str, Any], name: str | None, lazies: list[LazyResult[Any]]
 ) -> TailCall | None:
+    if not lazies and ATOMS.issuperset(map(type, named.values())):  # as below, for most agents
+        args, kwargs = task.parameters.spread(named)
+        return TailCall(args, kwargs, name, task)
     asked, found = {id(lazy) for lazy in lazies}, set()
 
     def shown_as(value: Any) -> Any:

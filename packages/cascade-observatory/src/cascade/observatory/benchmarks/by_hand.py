@@ -1,0 +1,110 @@
+"""Floors of durable runs: what ``sqlite3`` takes for the same rows and commits, written by hand.
+
+Nothing is left out that another process needs to go on: keys that are digests, the record of the
+target, outcomes with their heads, a lease and its check in each commit. All else is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable
+from hashlib import blake2b
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+_TABLES: Final = """
+    PRAGMA journal_mode=WAL;
+    CREATE TABLE runs (number INTEGER PRIMARY KEY, run_id TEXT UNIQUE, program BLOB, status TEXT,
+        epoch INTEGER, lease_until REAL, updated REAL, progress INTEGER, result BLOB);
+    CREATE TABLE journal (run INTEGER, chunk INTEGER, body BLOB, PRIMARY KEY (run, chunk));
+    CREATE TABLE records (run INTEGER, key BLOB, step INTEGER, body BLOB, PRIMARY KEY (run, key));
+"""
+_RENEW: Final = (
+    "UPDATE runs SET lease_until = ?, updated = ?, progress = coalesce(?, progress) "
+    "WHERE number = ? AND epoch = 1 AND status = 'running' RETURNING number"
+)
+_RECORD: Final = "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)"
+_CHUNK: Final = "INSERT OR REPLACE INTO journal VALUES (?, ?, ?)"
+_END: Final = "UPDATE runs SET status = 'succeeded', result = ? WHERE number = ?"
+_HEAD: Final = blake2b(b"task of the benchmark", digest_size=16)
+_LEASE: Final = 10.0
+_names = count()
+
+
+class ByHand:
+    """Runs in a SQLite file.
+
+    Args:
+        path: The file, which is made.
+        synchronous: As that of SQLite.
+    """
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.executescript(_TABLES)
+        self._connection.execute(f"PRAGMA synchronous={synchronous}")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def steps(self, made: int) -> int:
+        """An agent that counts, each step of which is committed; the number of steps."""
+        run, key = self._begun([_key(made)], "[]"), _key(made)
+        for step in range(1, made + 1):
+            body = f'{{"task":"module:step","step":{step},"args":{{"left":{made - step}}}}}'
+            self._commit(run, step, _RECORD, (run, key, step, body.encode()))
+        self._end(run, made)
+        return made
+
+    def nodes(self, func: Callable[[int], int], size: int) -> list[int]:
+        """A call for each number, all kept; their values."""
+        keys = [_key(value) for value in range(size)]
+        nodes = [f'{{"task":"module:number","args":[{n}],"kwargs":{{}}}}' for n in range(size)]
+        run = self._begun(keys, ",".join(nodes))
+        heads, values = [], []
+        for key, value in zip(keys, range(size), strict=True):
+            values.append(func(value))
+            heads.append(f'["{key.hex()}","module:number",0,"",{int(time.time() * 1000)}]')
+        lines = [f"{head}\n{value}" for head, value in zip(heads, values, strict=True)]
+        row = (run, 1, "\n".join(lines).encode())
+        self._commit(run, None, _CHUNK, row)
+        self._end(run, values)
+        return values
+
+    def _begun(self, keys: list[bytes], nodes: str) -> int:
+        """A new run, which is claimed; its number."""
+        told = json.dumps([key.hex() for key in keys])
+        now = time.time()
+        program = f'{{"nodes":[{nodes}],"keys":{told}}}'.encode()
+        row = (f"run-{next(_names)}", program, "running", 1, now + _LEASE, now, 0)
+        insert = (
+            "INSERT INTO runs (run_id, program, status, epoch, lease_until, updated, progress) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)"
+        )
+        self._connection.execute("BEGIN IMMEDIATE")
+        number = self._connection.execute(insert, row).lastrowid
+        self._connection.execute("COMMIT")
+        assert number is not None
+        return number
+
+    def _commit(self, run: int, progress: int | None, statement: str, row: tuple[Any, ...]) -> None:
+        """Write a row for a run that is still owned, and renew its lease."""
+        now = time.time()
+        self._connection.execute("BEGIN IMMEDIATE")
+        renewal = (now + _LEASE, now, progress, run)
+        if not self._connection.execute(_RENEW, renewal).fetchall():
+            raise AssertionError("the lease was lost")
+        self._connection.execute(statement, row)
+        self._connection.execute("COMMIT")
+
+    def _end(self, run: int, result: Any) -> None:
+        self._commit(run, None, _END, (json.dumps(result).encode(), run))
+
+
+def _key(value: int) -> bytes:
+    whole = _HEAD.copy()
+    whole.update(b"int%x;" % value)
+    return whole.digest()
