@@ -85,7 +85,7 @@ def _skip_rows() -> None:
 BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "forgets an outcome": (_forget_an_outcome, "made again (D2)"),
     "does not wait": (_do_not_wait, "(D4)"),
-    "writes without a lease": (_write_without_a_lease, ""),
+    "writes without a lease": (_write_without_a_lease, "had other arguments before (D4)"),
     "keeps signals": (_keep_signals, "has left"),
     "keeps records": (_keep_records, "left in the store"),
     "commits apart": (_commit_apart, "(D5)"),

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,9 +42,11 @@ class File:
         return self._rows("SELECT run, n, value FROM bookings")
 
     def rows_left(self) -> list[str]:
-        """What the tables have."""
+        """What the tables have, and damage to the file."""
         counted = {t: self._rows(f"SELECT count(*) FROM cascade_{t}")[0][0] for t in _TABLES}
-        return [f"{count} rows in {table}" for table, count in counted.items() if count]
+        left = [f"{count} rows in {table}" for table, count in counted.items() if count]
+        found = self._rows("PRAGMA integrity_check")
+        return left if found == [("ok",)] else [*left, str(found)]
 
     def _rows(self, query: str) -> list[Any]:
         with closing(sqlite3.connect(self._path)) as connection:
@@ -150,7 +152,8 @@ class Server:
             time.sleep(0.0005)
         subprocess.run(["cp", "-a", self._place / "data", folder], check=True)
         for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # the first one has reaped it
+                os.kill(pid, signal.SIGCONT)
         yield
         (folder / "data" / "postmaster.pid").unlink()
         self._server.stop("immediate")

@@ -52,6 +52,9 @@ class Wanted:
     run_id: str
     kind: str
     length: int
+    priority: int = 0
+    #: Seconds until a worker may claim it.
+    later: float = 0.0
 
     def target(self) -> Any:
         return TARGETS[self.kind](self.run_id, self.length)
@@ -177,7 +180,16 @@ async def _serve(engine: cs.Engine, store: RunStore, orders: Orders) -> None:
 
 def _enqueued(store: RunStore, wanted: Iterable[Wanted]) -> list[handles.StoredRun[Any]]:
     """The runs, which are enqueued if they are new, and those that a schedule has enqueued."""
-    named = [cs.enqueue(store, each.target(), run_id=each.run_id) for each in wanted]
+    named = [
+        cs.enqueue(
+            store,
+            each.target(),
+            run_id=each.run_id,
+            priority=each.priority,
+            at=time.time() + each.later if each.later else None,
+        )
+        for each in wanted
+    ]
     others = {run.run_id for run in store.runs()} - {run.run_id for run in named}
     codec = named[0]._codec
     return [*named, *(handles.StoredRun(store, codec, each, "") for each in sorted(others))]

@@ -67,7 +67,13 @@ class Trial:
         kinds = [kind for kind in TARGETS if kind not in LIMITED]
         chosen = chance.choices([*kinds, "buyer"], k=chance.randint(1, 4)) + ["held"] * limits
         wanted = tuple(
-            Wanted(f"{kind}-{number}", kind, chance.randint(2, 6))
+            Wanted(
+                f"{kind}-{number}",
+                kind,
+                length=chance.randint(2, 6),
+                priority=chance.randint(-1, 1),
+                later=chance.choice([0.0, 0.0, 0.15]),
+            )
             for number, kind in enumerate(chosen)
         )
         for run in wanted:
