@@ -121,10 +121,11 @@ class Postgres:
 
     Args:
         folder: Where its files are, which nobody else uses.
+        is_new: Whether to make these files; else they are there.
         options: Further settings, such as ``fsync="on"``.
     """
 
-    def __init__(self, folder: Path, **options: str) -> None:
+    def __init__(self, folder: Path, is_new: bool = True, /, **options: str) -> None:
         self.port = free_port()
         self.url = f"postgresql://tester@127.0.0.1:{self.port}/postgres"
         self._folder = folder
@@ -142,9 +143,9 @@ class Postgres:
         self._user = "postgres" if os.geteuid() == 0 else None
         if self._user is not None:
             shutil.chown(folder, self._user)
-        self._call(
-            "initdb", "-D", "data", "-U", "tester", "-A", "trust", "-N", "--locale=C", "-E", "UTF8"
-        )
+        if is_new:
+            told = "-D data -U tester -A trust -N --locale=C -E UTF8"
+            self._call("initdb", *told.split())
 
     @classmethod
     def binary(cls, name: str) -> str:
@@ -182,9 +183,7 @@ class Postgres:
             mode: As pg_ctl names them; the next start after ``"immediate"`` is a recovery. With
                 ``"kill"`` all of its processes are killed at once.
         """
-        if self._cleaner is not None:
-            self._cleaner.close()
-            self._cleaner = None
+        self.forget()
         process, self._process = self._process, None
         if process is not None and mode == "kill":
             _kill_all(process)
@@ -196,6 +195,23 @@ class Postgres:
             except subprocess.TimeoutExpired:
                 _kill_all(process)
         self._log.write_text("")  # the next start is to say that it is ready
+
+    def forget(self) -> None:
+        """Close the connection that ``clear`` keeps."""
+        if self._cleaner is not None:
+            self._cleaner.close()
+            self._cleaner = None
+
+    def stand_still(self) -> list[int]:
+        """Stop all of its processes for a while, and give their ids: SIGCONT lets them go on."""
+        assert self._process is not None
+        stopped = [self._process.pid]
+        os.kill(self._process.pid, signal.SIGSTOP)  # it starts no others from now on
+        for child in map(int, _children_of(self._process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGSTOP)
+                stopped.append(child)
+        return stopped
 
     def clear(self) -> None:
         """Delete all runs, and what else tests have made."""
