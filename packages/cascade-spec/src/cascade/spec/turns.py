@@ -54,14 +54,16 @@ class Turn:
         """End the wait; the run is busy from now on. From any thread, and as often as you like."""
         self._goes_on()
         if get_ident() == self._thread:
-            self._set()
+            if not self._future.done():
+                self._future.set_result(None)
             return
         with suppress(RuntimeError):  # the run was abandoned, and its loop is closed
             self._loop.call_soon_threadsafe(self._set)
 
     def _goes_on(self) -> None:
-        with suppress(IndexError):  # two threads may do this, and one of them tells the run
-            self._debts.pop().go_on()
+        if self._debts:
+            with suppress(IndexError):  # two threads may do this, and one of them tells the run
+                self._debts.pop().go_on()
 
     def _set(self) -> None:
         if not self._future.done():
