@@ -7,6 +7,7 @@ import faulthandler
 import gc
 import logging
 import random
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -75,6 +76,12 @@ def ray_cluster() -> int:
     """The number of CPUs of a Ray cluster that an executor starts."""
     pytest.importorskip("ray", reason="pip install 'cascade-engine[ray]'")
     return 2
+
+
+def pytest_configure() -> None:
+    """Have Ctrl-C back where a shell has started the tests in the background, and ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
