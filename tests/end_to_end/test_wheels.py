@@ -247,7 +247,7 @@ def test_an_index_accepts_the_metadata(wheels, name):
 
 def test_the_extra_of_the_command_has_its_dependencies(wheels):
     required = metadata(wheels["cascade-engine"])["Requires-Dist"]
-    assert [line for line in required if "cli" in line] == [
+    assert [line for line in required if line.endswith("'cli'")] == [
         "cyclopts<6,>=5; extra == 'cli'",
         "rich<16,>=13; extra == 'cli'",
     ]

@@ -689,7 +689,7 @@ def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
     dispatch = Dispatch.__new__(Dispatch)
     dispatch._sent_in_all = dispatch._left = 0
     admissions = SimpleNamespace(permits={})
-    dispatch._run = SimpleNamespace(admissions=admissions)
+    dispatch._run = SimpleNamespace(admissions=admissions, journal=None)
     dispatch._parts = SimpleNamespace(made=lambda name: None)
 
     class LastWorker:
