@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from tests.remote_tasks import wait_until
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address() -> Iterator[str]:
     """That of a cluster with two CPUs, which was started from a shell."""
     reason = "pip install 'cascade-engine[ray]'"
     pytest.importorskip("ray", reason=reason)
@@ -34,21 +35,24 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "--object-store-memory": 128 << 20,
     }
     given = [text for name, value in options.items() for text in (name, str(value))]
-    log = (tmp_path_factory.mktemp("ray") / "log").open("w")
     command = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", *given]
-    environment = {**OPEN, "PYTHONPATH": str(ROOT)}
-    with log:
+    # Of its own: programs on this machine would look for this cluster later. Short, for sockets.
+    with TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         head = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, start_new_session=True
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**OPEN, "PYTHONPATH": str(ROOT), "RAY_TMPDIR": folder},
+            start_new_session=True,
         )
-    try:
-        wait_until(lambda: answers(port), 60)
-        yield f"ray://127.0.0.1:{port}"
-    finally:
-        head.terminate()
-        head.wait(60)
-        with suppress(ProcessLookupError):
-            os.killpg(head.pid, signal.SIGKILL)
+        try:
+            wait_until(lambda: answers(port), 60)
+            yield f"ray://127.0.0.1:{port}"
+        finally:
+            head.terminate()
+            head.wait(60)
+            with suppress(ProcessLookupError):
+                os.killpg(head.pid, signal.SIGKILL)
 
 
 PROGRAM = """

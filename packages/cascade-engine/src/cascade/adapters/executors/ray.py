@@ -272,6 +272,7 @@ def _options(cluster: str | int | None) -> dict[str, Any]:
         return {"address": cluster, **quiet}
     paths = os.pathsep.join(path for path in sys.path if path)
     return {
+        "address": "local",  # also where another one runs, which Ray would connect to
         "num_cpus": cluster,
         "include_dashboard": False,
         "runtime_env": {"env_vars": {"PYTHONPATH": paths}},

@@ -83,6 +83,7 @@ class RayPeer:
         ray: Any = import_module("ray")
         self._ray = ray
         ray.init(
+            "local",
             num_cpus=self._workers,
             include_dashboard=False,
             log_to_driver=False,
