@@ -6,11 +6,17 @@ each other, on both paths, in pools whose processes go on from one program to th
 """
 
 import asyncio
+import multiprocessing
 import os
 import re
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from importlib import import_module
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,6 +25,7 @@ from hypothesis import strategies as st
 from tests import remote_tasks as tasks
 
 import cascade as cs
+from cascade.adapters.executors.inline import InlineExecutor
 from cascade.spec.errors import CascadeError
 
 _NAMED = settings.get_current_profile_name()
@@ -89,22 +96,28 @@ class Outcome(NamedTuple):
     effects: Counter[str]
 
 
-async def run(target: Any, pool: Any, everything: bool, **options: Any) -> Any:
-    async with cs.Engine(executor=pool if everything else None) as engine:
+async def run(target: Any, pool: Any, all_by: Any, **options: Any) -> Any:
+    async with cs.Engine(executor=all_by) as engine:
         # For the tasks that ask for it; one of its own would have to start first.
         engine._lending.elsewhere._executor = pool
         return await engine.run(target, **options)
 
 
-def outcome(
-    program: Sequence[Node], pool: Any, everything: bool = False, **options: Any
-) -> Outcome:
+def outcome(program: Sequence[Node], pool: Any, all_by: Any = None, **options: Any) -> Outcome:
+    """Of a run.
+
+    Args:
+        program: Its nodes.
+        pool: Makes the calls of ``mode="process"``.
+        all_by: Makes all others, too; None for threads.
+        **options: Those of the run.
+    """
     handle, path = tempfile.mkstemp()
     os.close(handle)
     try:
         value, error = "", ""
         try:
-            value = repr(asyncio.run(run(built(program, path), pool, everything, **options)))
+            value = repr(asyncio.run(run(built(program, path), pool, all_by, **options)))
         except (CascadeError, tasks.OddError, ExceptionGroup) as failure:
             error = described(failure)
         return Outcome(value.replace(path, "…"), error, Counter(tasks.lines(path)))
@@ -129,13 +142,54 @@ def pool() -> Iterator[cs.ProcessExecutor]:
         yield pool
 
 
-@pytest.fixture(scope="session", params=["dask", "ray"])
-def cluster(request: pytest.FixtureRequest) -> Iterator[cs.DaskExecutor | cs.RayExecutor]:
-    """All values that may stay there do."""
-    there = request.getfixturevalue(f"{request.param}_cluster")  # skips where it is not installed
-    make = cs.DaskExecutor if request.param == "dask" else cs.RayExecutor
-    with make(there, keep_above=0) as executor:
-        yield executor
+def _pool(stack: ExitStack) -> cs.FuturesExecutor:
+    return cs.FuturesExecutor(stack.enter_context(ProcessPoolExecutor(2, _CONTEXT)))
+
+
+def _loky(stack: ExitStack) -> cs.FuturesExecutor:
+    pool = import_module("loky").ProcessPoolExecutor(2)
+    stack.callback(pool.shutdown, kill_workers=True)
+    return cs.FuturesExecutor(pool)
+
+
+def _spawned(stack: ExitStack) -> cs.ProcessExecutor:
+    return stack.enter_context(cs.ProcessExecutor(2, start_method="spawn"))
+
+
+_CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+#: Executors beside the one of ``pool``; those that are slow to start are for the thorough tests.
+MADE: dict[str, Callable[[ExitStack], Any]] = {
+    "inline": lambda stack: InlineExecutor(),
+    "futures": _pool,
+    "loky": _loky,
+    "spawn": _spawned,
+}
+#: All values that may stay on a cluster do.
+CLUSTERS: dict[str, Any] = {
+    "dask": partial(cs.DaskExecutor, keep_above=0),
+    "ray": partial(cs.RayExecutor, keep_above=0),
+}
+OTHERS = [
+    pytest.param(one, marks=[pytest.mark.thorough] if one in ("loky", "spawn") else [])
+    for one in (*MADE, *CLUSTERS)
+]
+
+
+@pytest.fixture(scope="session", params=OTHERS)
+def other(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Another executor."""
+    name = request.param
+    with ExitStack() as stack:
+        if name in MADE:
+            yield MADE[name](stack)
+        else:
+            there = request.getfixturevalue(f"{name}_cluster")  # skips where it is not installed
+            yield stack.enter_context(CLUSTERS[name](there))
+
+
+def pool_of(executor: Any, pool: cs.ProcessExecutor) -> Any:
+    """The executor of calls of ``mode="process"``, which that of a thread cannot be."""
+    return pool if isinstance(executor, InlineExecutor) else executor
 
 
 @examples
@@ -143,14 +197,14 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[cs.DaskExecutor | cs.Ray
 def test_programs_that_succeed(pool: cs.ProcessExecutor, program: list[Node]) -> None:
     expected = outcome(program, pool)
     for use_vm in (False, True):
-        assert outcome(program, pool, True, use_vm=use_vm) == expected
+        assert outcome(program, pool, pool, use_vm=use_vm) == expected
 
 
 @examples
 @given(nodes(MAKERS))
 def test_programs_that_go_on_after_failures(pool: cs.ProcessExecutor, program: list[Node]) -> None:
     expected = outcome(program, pool, fail_fast=False)
-    assert outcome(program, pool, True, fail_fast=False) == expected
+    assert outcome(program, pool, pool, fail_fast=False) == expected
 
 
 @examples
@@ -160,7 +214,7 @@ def test_programs_that_end_with_their_first_failure(
 ) -> None:
     """Which of several is the first one is open, and what has begun until then; but not twice."""
     whole = outcome(program, pool, fail_fast=False)
-    found = outcome(program, pool, True)
+    found = outcome(program, pool, pool)
     assert bool(found.error) == bool(whole.error)
     assert found.effects <= whole.effects
     if not found.error:
@@ -171,18 +225,18 @@ def test_programs_that_end_with_their_first_failure(
 
 @a_tenth
 @given(nodes([kind for kind in MAKERS if kind not in FAILING]))
-def test_programs_that_succeed_on_a_cluster(
-    pool: cs.ProcessExecutor, cluster: Any, program: list[Node]
+def test_programs_that_succeed_on_others(
+    pool: cs.ProcessExecutor, other: Any, program: list[Node]
 ) -> None:
     expected = outcome(program, pool)
     for use_vm in (False, True):
-        assert outcome(program, cluster, True, use_vm=use_vm) == expected
+        assert outcome(program, pool_of(other, pool), other, use_vm=use_vm) == expected
 
 
 @a_tenth
 @given(nodes(MAKERS))
-def test_programs_that_go_on_after_failures_on_a_cluster(
-    pool: cs.ProcessExecutor, cluster: Any, program: list[Node]
+def test_programs_that_go_on_after_failures_on_others(
+    pool: cs.ProcessExecutor, other: Any, program: list[Node]
 ) -> None:
     expected = outcome(program, pool, fail_fast=False)
-    assert outcome(program, cluster, True, fail_fast=False) == expected
+    assert outcome(program, pool_of(other, pool), other, fail_fast=False) == expected
