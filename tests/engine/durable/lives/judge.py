@@ -203,7 +203,9 @@ class Judge:
             call = _call(note)
             if call.task in SPENDING:
                 spent[call.key, call.step] = call.arguments[-1]
-            elif call.task == "keyed":
+            elif call.task == "keyed" and call.arguments[0] == 0:
+                # The last step, and not the last note: a busy machine may halt a process for longer
+                # than its lease, just before it makes an earlier step.
                 last = call.arguments[1]
         if sent := self.sent.get(run):
             given = {
