@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import threading
-import time
 
 import pytest
 
@@ -286,17 +285,26 @@ async def test_an_error_beside_a_call_that_lasts_waits_for_it(engine):
 
 
 async def test_a_run_stops_waiting_for_targets_that_take_longer(engine, monkeypatch):
-    asked = []
+    asked, waited = [], threading.Event()
+    true_start, true_has_ended = shared_runs.Batch.start, shared_runs.Batch.has_ended
 
     @cs.task
     def slow():
-        time.sleep(0.001)
+        assert waited.wait(10)
+
+    def start(batch):
+        waited.clear()
+        return true_start(batch)
 
     def has_ended(batch, *seconds):
         asked.append(seconds)
-        return true_has_ended(batch, *seconds)
+        try:
+            return true_has_ended(batch, *seconds)
+        finally:
+            waited.set()
 
-    true_has_ended = shared_runs.Batch.has_ended
+    waited.set()
+    monkeypatch.setattr(shared_runs.Batch, "start", start)
     monkeypatch.setattr(shared_runs.Batch, "has_ended", has_ended)
     for _ in range(20):
         assert await engine.run(slow()) is None
