@@ -2,7 +2,8 @@
 
 import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+import threading
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 from tests import remote_tasks as tasks
@@ -76,6 +77,35 @@ class Losing:
     def _lose(self, call, tasks, calls, place):
         call(tasks, calls[:2], place)
         raise EOFError("the worker is gone")
+
+
+class Locked:
+    """A pool that tells of a lost worker while it holds the lock that ``submit`` takes."""
+
+    def __init__(self):
+        self.threads, self.has_lost, self.lock = ThreadPoolExecutor(1), False, threading.Lock()
+
+    def submit(self, call, /, *given):
+        with self.lock:
+            told = Future()
+            self.threads.submit(self._make, told, call, *given)
+            return told
+
+    def _make(self, told, call, *given):
+        if self.has_lost:
+            told.set_result(call(*given))
+            return
+        self.has_lost = True
+        with self.lock:
+            told.set_exception(EOFError("the worker is gone"))
+
+
+def test_a_pool_may_tell_of_a_loss_under_the_lock_of_submit(path):
+    """That of the standard library does so on Python 3.13."""
+    made = run_map(Locked(), path, 40)
+    lost = [one for one in made if isinstance(one, WorkerLostError)]
+    assert 0 < len(lost) < 40
+    assert len(tasks.lines(path)) == 40 - len(lost)
 
 
 def test_calls_that_had_not_begun_are_made_after_a_loss(path):

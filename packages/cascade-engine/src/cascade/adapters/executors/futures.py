@@ -199,10 +199,15 @@ class FuturesExecutor:
         self._withdrawn.discard(future)
         if problem is None:
             self._settle(turn.calls, ends)
-        elif not was_withdrawn:
+            self._fill()
+            return
+        if not was_withdrawn:
             for call, loss in lost:
                 call.on_end(Outcome("failed", error=loss))
-        self._fill()
+        if len(self._turns):
+            # A pool may tell of its end while it holds the lock that ``submit`` takes, as that of
+            # the standard library does on newer Pythons.
+            threading.Thread(target=self._fill, name="cascade-futures", daemon=True).start()
 
     def _settle(self, calls: list[RemoteCall], ends: list[Any]) -> None:
         """A worker has made a turn."""
