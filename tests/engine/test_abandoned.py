@@ -180,6 +180,31 @@ async def test_another_thread_takes_the_place_of_that_of_an_abandoned_call(narro
     assert await narrow.run(add.map(a=[1, 2, 3]), use_vm=use_vm) == [1, 2, 3]
 
 
+async def test_of_many_calls_in_a_row_one_is_abandoned_and_the_others_are_made_once(
+    narrow, clock, use_vm, stuck, held
+):
+    """The thread that is stuck had begun with the first ones; another goes on after it."""
+    threads = []
+
+    @cs.task
+    def work(number):
+        threads.append(threading.get_ident())
+        if number == 2:
+            stuck()
+        return add(number, 1) if number == 3 else [number]
+
+    target = [work(n).with_timeout(LONG) for n in range(5)]
+    target[2] = target[2].catch(TimeoutError, "late")
+    running = asyncio.ensure_future(narrow.run(target, use_vm=use_vm))
+    await clock.until_abandoned(narrow, stuck)
+    assert await running == [[0], [1], "late", 4, [4]]
+    assert len(threads) == 5
+    assert threads[0] == threads[2] != threads[3]
+    held.set()
+    await until(lambda: not narrow.abandoned)
+    assert len(threads) == 5
+
+
 async def test_an_attempt_that_took_too_long_is_followed_by_another(
     narrow, clock, use_vm, stuck, held
 ):

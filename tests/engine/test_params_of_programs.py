@@ -1,5 +1,7 @@
 """Programs take every Param that a run may read, wherever it stands (M22)."""
 
+import asyncio
+
 import pytest
 
 import cascade as cs
@@ -234,3 +236,18 @@ async def test_and_so_is_one_of_a_coroutine():
 def test_a_lazy_value_as_a_flag_is_refused():
     with pytest.raises(cs.errors.ArgumentError, match="use_vm must be True or False, but is <lazy"):
         cs.run(add(1), use_vm=add(2))
+
+
+async def test_parameters_are_read_before_a_program_hides_its_event_loop(engine):
+    """Only calls of tasks that may start a loop need that; to read a value is no call."""
+    harmless = engine.compile(add(cs.Param("value", type=int), 1))
+    assert not harmless._straight.may_start_loop
+    assert await harmless.run(value=1) == await harmless.run(value="1") == 2
+
+    @cs.task
+    def ask(value):
+        return asyncio.run(asyncio.sleep(0, value))
+
+    asking = engine.compile(ask(cs.Param("value", type=int)))
+    assert asking._straight.may_start_loop
+    assert await asking.run(value=1) == 1

@@ -125,6 +125,8 @@ class Param(Source[T], Generic[T]):
     def read(self, params: Mapping[str, Any]) -> T:
         value = params.get(self.param_name, MISSING)
         if value is not MISSING:
+            if type(value) is self.type:  # as below, for the commonest case
+                return value  # type: ignore[no-any-return]
             return self._convert(value)  # type: ignore[no-any-return]
         if self.default is MISSING:
             given = ", ".join(map(short, islice(params, _LISTED))) or "none"

@@ -169,7 +169,9 @@ class Dispatch:
                 self.pool.push_first((segment, node))
             else:
                 self.pool.push(node if segment.first else (segment, node))
-        elif belongs_on_loop(node.task, node.args, node.kwargs, node._calls, self._asks_for_loop):
+        elif node.task.is_async or belongs_on_loop(
+            node.task, node.args, node.kwargs, node._calls, self._asks_for_loop
+        ):
             if not (node._special & RESOURCES and self._waits_for_resource(segment, node)):
                 self.to_loop((segment, node))
         else:

@@ -23,6 +23,7 @@ from cascade.runtime.straightline.walks import Walk, mentions_of, references
 from cascade.spec.callsite import CallSite
 from cascade.spec.containers import GATHER
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.params import Source
 from cascade.spec.task import Task
 
 #: How often a shape must occur before code is written for it, and how many a task remembers.
@@ -67,7 +68,9 @@ class StraightLine:
     def __init__(self, found: Walk, kept: Container[LazyResult[Any]] = ()) -> None:
         self.tasks = [lazy.task for lazy in found.lazies]
         self.kept = kept
-        distinct = list({id(task): task for task in self.tasks}.values())
+        # Those of Param and Env are not called: the values are read before it is entered.
+        called = [lazy.task for lazy in found.lazies if not isinstance(lazy, Source)]
+        distinct = list({id(task): task for task in called}.values())
         #: Whether a call may reach ``asyncio.run``, as far as the code shows.
         self.may_start_loop = any(starts_loop(task) for task in distinct if task.plain)
         #: The functions that run in the event loop's thread until they were slow.

@@ -19,6 +19,7 @@ from cascade.runtime.execution.carried_errors import carried
 from cascade.runtime.execution.contexts import differs
 from cascade.runtime.graph_path.lanes.held_jobs import Errand
 from cascade.runtime.graph_path.lanes.light_calls import KEPT, LightCalls, Ready
+from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
 from cascade.runtime.graph_path.node_rules.caching import Flight
 from cascade.runtime.graph_path.queues.ranks import GIVE_WAY, SWITCH
 from cascade.runtime.graph_path.run_parts import Part, RunParts
@@ -130,10 +131,16 @@ class FastLane(Part):
                     args, kwargs, holding, takes = light_call
                     if takes:
                         args, kwargs = light.take(segment, lazy, args, kwargs)
-                    if type(holding) is Holding:
+                    if holding is None or type(holding) is Flight:
+                        value = lazy.task.func(*args, **kwargs)
+                    elif type(holding) is Holding:
                         value = light.call(lazy, args, kwargs, holding)
                     else:
-                        value = lazy.task.func(*args, **kwargs)
+                        value = parts.timed_calls.call_light(
+                            (segment, lazy, args, kwargs, started), current
+                        )
+                        if value is GIVEN_UP:
+                            return True
                 elif not lazy._dependencies:
                     args, kwargs = lazy.args, lazy.kwargs
                     value = lazy.task.func(*args, **kwargs)

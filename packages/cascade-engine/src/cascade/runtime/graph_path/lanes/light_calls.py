@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
+from cascade.runtime.graph_path.lanes.timed_calls import IN_TIME, InTime
 from cascade.runtime.graph_path.node_rules.caching import FOUND, Flight
 from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import Segment, Work
@@ -28,8 +29,8 @@ from cascade.spec.policies import ENGINES_CACHE, PLAIN_CALLS
 from cascade.spec.repeatable import is_spent
 
 #: A call that is ready: its arguments, with resources in place of their markers; its capacities, or
-#: its place among cached calls; whether ``take`` must be called before it.
-Ready: TypeAlias = tuple[Sequence[Any], dict[str, Any], Holding | Flight | None, bool]
+#: its place among cached calls, or IN_TIME; whether ``take`` must be called before it.
+Ready: TypeAlias = tuple[Sequence[Any], dict[str, Any], Holding | Flight | InTime | None, bool]
 #: Of a node that goes on later, or has a value already.
 KEPT: Final[Ready] = ((), {}, None, False)
 
@@ -62,13 +63,17 @@ class LightCalls(Part):
         operation, policies = lazy.task, lazy._policies
         if not operation.is_light:
             return None
-        if policies is not None and (
-            policies.conditions or policies.amounts or policies.calls.timeout is not None
-        ):
-            return None
-        is_repeated = policies is not None and policies.calls.retry and policies.calls.repeats
-        if is_repeated and not _is_repeatable(segment, lazy):
-            return None  # it is refused, before a resource opens
+        is_timed = False
+        if policies is not None:
+            calls = policies.calls
+            if policies.conditions or policies.amounts:
+                return None
+            if calls.retry and calls.repeats and not _is_repeatable(segment, lazy):
+                return None  # it is refused, before a resource opens
+            if calls.timeout is not None:
+                if calls.capacities or calls.cache is not None or lazy._special & RESOURCES:
+                    return None
+                is_timed = True
         constraints = self._constraints
         if constraints.any and needs_permit(constraints, operation, PLAIN_CALLS):
             return None
@@ -107,7 +112,6 @@ class LightCalls(Part):
                 self._run.resources.remember(lazy.kwargs, kwargs)
         if policies is None:
             return args, kwargs, None, takes
-        calls = policies.calls
         takes = takes or bool(policies.predecessors)
         cache = self._run.cache if calls.cache is ENGINES_CACHE else calls.cache
         if cache is not None:
@@ -116,7 +120,7 @@ class LightCalls(Part):
             if takes:
                 args, kwargs = self.take(segment, lazy, args, kwargs)
             return self._cached(segment, lazy, cache, args, kwargs)
-        holding = None
+        holding: Holding | InTime | None = IN_TIME if is_timed else None
         if calls.capacities:
             holding = self._run.gate.take(operation.name, calls)
             if holding is None:

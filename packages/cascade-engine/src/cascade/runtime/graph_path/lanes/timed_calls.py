@@ -7,34 +7,47 @@ event loop that finds it late race for it, once, and the loser leaves without to
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import Context
 from threading import get_ident
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from cascade.runtime.execution.carried_errors import overran
-from cascade.runtime.execution.taken_once import TakenOnce
 from cascade.runtime.graph_path.run_parts import Part, RunParts
-from cascade.runtime.graph_path.segments import Work
+from cascade.runtime.graph_path.segments import Segment, Work
+from cascade.spec.lazy_types import LazyResult
 
 #: The result of a call that was given up: another thread has its work by now.
 GIVEN_UP: Final = object()
+#: A node that is called without a Work: its segment, the node, its arguments, its start.
+Called: TypeAlias = tuple[Segment, LazyResult[Any], Sequence[Any], dict[str, Any], float]
 
 
-class _Timed(TakenOnce):
+class InTime:
+    """See ``IN_TIME``."""
+
+    def __repr__(self) -> str:
+        return "(in time)"
+
+
+#: Of a light call that has to end in time.
+IN_TIME: Final = InTime()
+
+
+class _Timed:
     """A call under way.
 
     Attributes:
-        work: The work whose call it is.
-        cell: The cell of its thread; see ``WorkerPool``.
+        thread: The thread that makes it.
+        cell: The cell of this thread; see ``WorkerPool``.
         due: The time at which it has to end.
+        called: The work whose call it is; of a light call, what ``Work.called`` makes it from.
     """
 
-    __slots__ = ("cell", "due", "work")
+    __slots__ = ("called", "cell", "due", "thread")
 
-    def __init__(self, work: Work, cell: list[Any], due: float) -> None:
-        super().__init__()
-        self.work, self.cell, self.due = work, cell, due
+    def __init__(self, thread: int, cell: list[Any], due: float, called: Work | Called) -> None:
+        self.thread, self.cell, self.due, self.called = thread, cell, due, called
 
 
 class TimedCalls(Part):
@@ -47,8 +60,8 @@ class TimedCalls(Part):
     def __init__(self, parts: RunParts) -> None:
         super().__init__(parts)
         self._time = self._run.loop.time
-        #: Thread → its call.
-        self._active: dict[int, _Timed] = {}
+        #: The calls under way. To take one out is atomic, and decides who ends it.
+        self._active: dict[_Timed, None] = {}
         self._dispatch.at_look(self._look)
 
     def call(self, context: Context, work: Work, func: Callable[..., Any], timeout: float) -> Any:
@@ -56,38 +69,48 @@ class TimedCalls(Part):
 
         GIVEN_UP if it took too long; then the caller must leave at once, and leave ``work`` alone.
         """
-        me = get_ident()
-        timed = _Timed(work, self._dispatch.pool.cell(), self._time() + timeout)
-        self._active[me] = timed
+        active, me = self._active, get_ident()
+        timed = _Timed(me, self._dispatch.pool.cell(), self._time() + timeout, work)
+        active[timed] = None
         try:
             value = context.run(func, *work.args, **work.kwargs)
         except BaseException:
-            if self._ends(me, timed):
+            if active.pop(timed, timed) is None:
                 raise
             return GIVEN_UP
-        return value if self._ends(me, timed) else GIVEN_UP
+        return GIVEN_UP if active.pop(timed, timed) else value
 
-    def _ends(self, thread: int, timed: _Timed) -> bool:
-        if not timed.take():
-            return False
-        del self._active[thread]
-        return True
+    def call_light(self, called: Called, cell: list[Any]) -> Any:
+        """The same for a light call; ``cell`` is that of the calling thread."""
+        active = self._active
+        _, lazy, args, kwargs, _ = called
+        timeout = lazy._calls.timeout
+        assert timeout is not None
+        timed = _Timed(get_ident(), cell, self._time() + timeout, called)
+        active[timed] = None
+        try:
+            value = lazy.task.func(*args, **kwargs)
+        except BaseException:
+            if active.pop(timed, timed) is None:
+                raise
+            return GIVEN_UP
+        return GIVEN_UP if active.pop(timed, timed) else value
 
     def _look(self) -> None:
         """Give up calls that take too long. In the event loop's thread."""
         if not self._active:
             return
         now = self._time()
-        for thread, timed in list(self._active.items()):
-            if timed.due <= now and timed.take():
-                del self._active[thread]
-                self._give_up(thread, timed)
+        for timed in list(self._active):
+            if timed.due <= now and self._active.pop(timed, timed) is None:
+                self._give_up(timed)
 
-    def _give_up(self, thread: int, timed: _Timed) -> None:
-        work, dispatch = timed.work, self._dispatch
+    def _give_up(self, timed: _Timed) -> None:
+        called, dispatch = timed.called, self._dispatch
+        work = called if isinstance(called, Work) else Work.called(*called)
         name, timeout = work.operation.name, work.policies.timeout
         assert timeout is not None
-        call = dispatch.pool.give_up(thread, timed.cell)
+        call = dispatch.pool.give_up(timed.thread, timed.cell)
         if call is None:  # it has just ended
             dispatch.limit_waits.release(work)
         else:
