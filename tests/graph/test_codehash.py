@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 import textwrap
+from types import FunctionType
 
 import pytest
 
 from cascade.graph.codehash import changes, code_hash
+from cascade.graph.guards import content_of
+from cascade.graph.readings import Readings
 from cascade.spec.task import task
 
 _numbers = itertools.count()
@@ -458,6 +461,24 @@ def test_a_builtin_that_is_hidden_by_a_global_is_noticed(package):
     flows.len = another
 
     assert code_hash(flows.table).digest != before.digest
+
+
+def test_tasks_that_share_a_table_have_it_digested_once(package, monkeypatch):
+    flows = package.load()
+    first, second = (task(FunctionType(flows.table.func.__code__, vars(flows))) for _ in "ab")
+    read = []
+    monkeypatch.setattr(
+        "cascade.graph.readings.content_of", lambda value: read.append(value) or content_of(value)
+    )
+
+    for _ in range(2):  # the second time, by the guards
+        readings = Readings()
+        found = [code_hash(each, readings) for each in (first, second)]
+        assert found[0].components == found[1].components
+        assert read.count(sys.modules["helpers"].TABLE) == 1
+        read.clear()
+    sys.modules["helpers"].TABLE["a"].append(3)
+    assert code_hash(first, Readings()).digest != found[0].digest
 
 
 def test_a_task_of_this_file_has_a_hash():

@@ -42,8 +42,9 @@ from weakref import WeakKeyDictionary
 
 from cascade.graph.guards import Guards
 from cascade.graph.libraries import is_library, top_of, version_of, wrapped_by
-from cascade.spec.bytecode import Import, lookups, meaning
-from cascade.spec.digest import SIZE, UndigestibleError, digest
+from cascade.graph.readings import Readings
+from cascade.spec.bytecode import Import
+from cascade.spec.digest import SIZE
 from cascade.spec.encodings import ATOMS
 from cascade.spec.operation import Operation
 from cascade.spec.task import Task
@@ -79,16 +80,20 @@ class CodeHash(NamedTuple):
     mutable: frozenset[str] = frozenset()
 
 
-def code_hash(task: Task[..., Any]) -> CodeHash:
+def code_hash(task: Task[..., Any], readings: Readings | None = None) -> CodeHash:
     """The hash of a task's code.
 
     Takes some 100 µs per function that it reaches the first time, and about 1 µs later, if nothing
     that the code names was bound to something else. Mutable values are digested each time.
+
+    Args:
+        task: The task.
+        readings: Shared by tasks that are hashed one right after the other.
     """
     kept: tuple[CodeHash, Guards] | None = task.derived.get("code")
-    if kept is not None and kept[1].hold():
+    if kept is not None and kept[1].hold(None if readings is None else readings.content):
         return kept[0]
-    walk = _Walk(top_of(getattr(task.func, "__module__", None)))
+    walk = _Walk(top_of(getattr(task.func, "__module__", None)), readings)
     found = walk.hash(name_of(task), task.func)
     task.derived["code"] = found, walk.guards
     return found
@@ -150,10 +155,12 @@ class _Walk:
 
     Args:
         own: The package whose modules are the user's even if they are installed.
+        readings: What walks right before this one have read.
     """
 
-    def __init__(self, own: str | None) -> None:
+    def __init__(self, own: str | None, readings: Readings | None = None) -> None:
         self.guards = Guards()
+        self._readings = Readings() if readings is None else readings
         self._own = own
         magic = importlib.util.MAGIC_NUMBER.hex()
         self._components = {"bytecode": f"{sys.implementation.name} {magic}"}
@@ -215,12 +222,11 @@ class _Walk:
         name = self._enter(function, user)
         if name is None:
             return
-        self._add(name, meaning(code))
+        self._components[name], found = self._readings.code(code)
         self.guards.function(function)
         defaults: list[tuple[Any, Any]] = [*enumerate(function.__defaults__ or ())]
         defaults += (function.__kwdefaults__ or {}).items()
         self._todo += [(f"{name} (default {n})", value, name) for n, value in defaults]
-        found = lookups(code)
         for path in found.globals_:
             self._global(scope, path, name)
         for path in found.cells:
@@ -334,8 +340,9 @@ class _Walk:
         kind = type(value)
         if kind.__module__ == "dataclasses":  # a mark in generated code
             return
+        content = self._readings.content(value)
         if kind not in ATOMS and not (kind is tuple and ATOMS.keys() >= set(map(type, value))):
-            self.guards.content(value)
+            self.guards.content(value, content)
             self._mutable.add(f"{name} (value)")
             self._todo += [(name, each, user) for each in _code_in(value)]
             if not self._is_library(kind.__module__):
@@ -344,11 +351,11 @@ class _Walk:
             if isinstance(wrapped, _CODE):  # functools.lru_cache and the like
                 self._todo.append((name, wrapped, user))
                 return
-        try:
-            self._add(f"{name} (value)", digest(value))
-            self._users.setdefault(f"{name} (value)", user)
-        except UndigestibleError:
+        if content is None:
             self._lost(name, type_name(value), user)
+        else:
+            self._add(f"{name} (value)", content)
+            self._users.setdefault(f"{name} (value)", user)
 
     def _library(self, module: str, user: str) -> None:
         top = top_of(module)
