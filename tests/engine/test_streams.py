@@ -400,3 +400,23 @@ async def test_without_a_stream_that_wants_it_nothing_happens(stream, engine, us
 async def test_streams_at_the_same_time_are_kept_apart(stream):
     found = await asyncio.gather(*(listed(stream(walk(n), emitted=True)) for n in range(5)))
     assert [len(parts) for parts in found] == [2, 3, 4, 5, 6]
+
+
+async def test_a_slow_reader_of_an_ordered_stream_is_no_standstill() -> None:
+    came = asyncio.Event()
+
+    @cs.task
+    async def item(n):
+        if n == 0:
+            await came.wait()
+        elif n == 2:
+            came.set()
+        return n
+
+    async with cs.Engine() as engine:
+        values = []
+        async for value in engine.stream(item.map(n=range(3), window=3), ordered=True):
+            values.append(value)
+            for _ in range(20):  # the slot of the first item ends, and the others wait
+                await asyncio.sleep(0)
+    assert values == [0, 1, 2]

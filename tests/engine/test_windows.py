@@ -503,6 +503,18 @@ async def test_an_iterator_is_read_by_one_run_and_a_list_by_many() -> None:
             await engine.run(once)
 
 
+async def test_several_columns_may_be_iterators() -> None:
+    @cs.task
+    def added(a, b):
+        return a + b
+
+    async with cs.Engine() as engine:
+        pairs = added.map(a=iter([1, 2, 3]), b=iter([10, 20, 30]), window=2)
+        assert await engine.run(pairs) == [11, 22, 33]
+        with pytest.raises(ArgumentError, match=r"was run before, and has read its iterator 'a'"):
+            await engine.run(pairs)
+
+
 @PATHS
 def test_a_window_costs_one_step_an_item(use_vm: bool) -> None:
     # The map itself, and for each of two slots one step an item.

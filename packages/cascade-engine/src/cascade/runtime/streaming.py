@@ -103,6 +103,9 @@ class RunStream(Generic[T]):
             given.end()
         if type(part) is StreamItem:
             self._next += 1
+            _, waits = self._early.get(self._next, (None, None))
+            if waits is not None:
+                waits.go_on()  # for the stream only, however long that takes
         return part
 
     async def aclose(self) -> None:

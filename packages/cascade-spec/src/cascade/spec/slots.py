@@ -63,8 +63,9 @@ class Window:
         assert plan.window is not None
         self.plan, self.how = plan, plan.window
         self._common = common_arguments(plan)
+        was_spent = self.how.is_spent  # a map may have several columns that are iterators
         self._sources = [
-            (name, *self._begun(name, column))
+            (name, *self._begun(name, column, was_spent))
             for name, column in zip(plan.names, columns, strict=True)
         ]
         self._is_async = any(is_async for _, _, is_async in self._sources)
@@ -85,14 +86,17 @@ class Window:
         self._folded = 0
         self._turns: dict[int, Turn] = {}
 
-    def _begun(self, name: str, column: Any) -> tuple[Any, bool]:
-        """An iterator over a column, and whether it is an async one."""
+    def _begun(self, name: str, column: Any, was_spent: bool) -> tuple[Any, bool]:
+        """An iterator over a column, and whether it is an async one.
+
+        ``was_spent`` tells whether another run has read the iterators among the columns.
+        """
         is_async = is_async_column(column)
         if not is_async:
             check_column(self.plan.task.name, name, column)
         iterator = aiter(column) if is_async else iter(column)
         if iterator is column:
-            if self.how.is_spent:
+            if was_spent:
                 raise ArgumentError(
                     f"{self.plan.task.name}.map() was run before, and has read its iterator "
                     f"'{name}' then\n    make the map anew for each run, or give it a list"

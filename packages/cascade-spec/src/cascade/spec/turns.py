@@ -50,6 +50,10 @@ class Turn:
             self._debts.append(self._run)
             self._run.rest()
 
+    def go_on(self) -> None:
+        """From now on something else can end the wait, so that the run is busy. In its thread."""
+        self._goes_on()
+
     def end(self) -> None:
         """End the wait; the run is busy from now on. From any thread, and as often as you like."""
         self._goes_on()
