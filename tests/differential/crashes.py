@@ -48,6 +48,7 @@ from cascade.adapters.stores.memory import MemoryStore
 from cascade.graph import running_code
 from cascade.graph.codehash import CodeHash, code_hash
 from cascade.graph.compiler import BlueprintBuilder
+from cascade.graph.readings import Readings
 from cascade.runtime.durable.journal import Journal
 from cascade.runtime.durable.rows import ERROR
 from cascade.runtime.engine import Engine
@@ -225,16 +226,16 @@ _TRUTH = Job("any", None, None)
 _hashes: dict[Any, CodeHash] = {}
 
 
-def _hash_of(task: Task[..., Any]) -> CodeHash:
+def _hash_of(task: Task[..., Any], readings: Readings | None = None) -> CodeHash:
     """``code_hash``, made once for functions of one ``def``: each life has new ones.
 
     They reach all of the evaluator, and so would take half of the time of these tests.
     """
     code = getattr(task.func, "__code__", None)
     if code is None:
-        return code_hash(task)
+        return code_hash(task, readings)
     if code not in _hashes:
-        _hashes[code] = code_hash(task)
+        _hashes[code] = code_hash(task, readings)
     return _hashes[code]
 
 
