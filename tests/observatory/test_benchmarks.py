@@ -183,11 +183,12 @@ def test_no_rounds_and_equal_names_are_refused():
 
 
 def test_the_collector_is_left_alone_and_its_state_is_noted():
-    before = gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()
+    before, frozen = (gc.isenabled(), gc.get_threshold()), gc.get_freeze_count()
     samples = measure([Contender("busy", lambda: gc.collect(0) * 0, 1, 0)], 3)
 
-    assert (gc.isenabled(), gc.get_threshold(), gc.get_freeze_count()) == before
-    assert (samples.collector_enabled, samples.collector_thresholds) == before[:2]
+    assert (gc.isenabled(), gc.get_threshold()) == before
+    assert gc.get_freeze_count() <= frozen  # less if a frozen object has been freed meanwhile
+    assert (samples.collector_enabled, samples.collector_thresholds) == before
     assert sum(samples.collections["busy"]) >= 3
 
 

@@ -60,14 +60,16 @@ class ResourceWaits:
         self._is_over = False
         self._lock = threading.Lock()
         self._active: dict[ResourceDefinition[Any], _Opening] = {}
+        #: Items on their way from a worker to ``fail``.
+        self._failing = 0
         #: The keyword arguments of the last node that ``awaits`` a resource, and that resource. The
         #: nodes of a task mostly share them, as one object.
         self._last: tuple[object, _Opening | None] = (None, None)
 
     @property
     def busy(self) -> bool:
-        """Whether any resource is opening."""
-        return bool(self._active)
+        """Whether any resource is opening, or has items that are about to fail."""
+        return bool(self._active or self._failing)
 
     def opened(
         self, wanted: Inject, item: Item, patience: float = _PATIENCE
@@ -98,10 +100,18 @@ class ResourceWaits:
             if not opening.done.is_set():
                 opening.items.insert(0, item)  # other threads may have brought later ones
                 return None
+            if opening.error is not None:
+                self._failing += 1  # the worker leaves, and the run must not seem to stand still
         if opening.error is None:
             return resources.ready(wanted)
-        self._run.call_in_loop(self._fail, [item], opening.error)
+        self._run.call_in_loop(self._fail_late, item, opening.error)
         return None
+
+    def _fail_late(self, item: Item, error: BaseException) -> None:
+        with self._lock:
+            self._failing -= 1
+        if not self._is_over:
+            self._fail([item], error)
 
     def awaits(self, wanted: Inject, segment: Segment, node: LazyResult[Any]) -> bool:
         """Whether a node goes on later, when ``wanted`` is open. In the event loop's thread."""
