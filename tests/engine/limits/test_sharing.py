@@ -438,6 +438,28 @@ def test_virtual_time_stands_still_while_a_database_answers(share, remote):
     assert clock.elapsed == pytest.approx(180)
 
 
+def test_virtual_time_stands_still_for_calls_that_come_before_a_round_that_is_due(
+    share, remote, monkeypatch
+):
+    """The thread that speaks with the database may be slow to wake."""
+    wake = clerk.Clerk.wake
+    monkeypatch.setattr(
+        clerk.Clerk, "wake", lambda self: threading.Timer(0.05, wake, [self]).start()
+    )
+
+    @cs.task(capacities={"gpu": 1})
+    async def sleep():
+        await asyncio.sleep(60)
+
+    async def main():
+        capacities = share({"gpu": 1}, remote)
+        async with cs.Engine(capacities=capacities) as engine:
+            capacities.sharing.notice()  # no call waits yet
+            await engine.run(sleep(), deadline=61)
+
+    VirtualTime().run(main)
+
+
 def test_tokens_are_asked_for_at_once_if_their_time_has_passed_meanwhile():
     """On a busy machine an answer is used late, and nothing else may tell of its tokens."""
     rule = SharedRateRule(

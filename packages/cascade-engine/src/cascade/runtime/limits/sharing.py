@@ -146,14 +146,16 @@ class Sharing:
 
     def notice(self) -> None:
         """Note that there is something to tell the store."""
-        if self._is_applying or self._is_due:
+        if self._is_applying:
+            return
+        if VirtualLoop.was_used and not self._is_local:
+            self._stop_clocks()  # of calls that wait since the last notice, too
+        if self._is_due:
             return
         self._is_due = True
         if self._is_local:
             self._make_round_soon()
             return
-        if VirtualLoop.was_used:
-            self._stop_clocks()
         self._look = _FIRST_LOOK
         self._clerk.wake()
 
