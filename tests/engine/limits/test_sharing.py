@@ -422,7 +422,16 @@ def test_engines_share_in_virtual_time():
     assert clock.elapsed == pytest.approx(10800)  # 6 hours of 2 gpus
 
 
-def test_virtual_time_stands_still_while_a_database_answers(share, remote):
+def test_virtual_time_stands_still_while_a_database_answers(share, remote, monkeypatch):
+    """Also until the calls are told of the answer, however long a busy machine takes for that."""
+    tell = cs.Capacities._tell
+
+    def tell_late(self):
+        time.sleep(0.01)
+        tell(self)
+
+    monkeypatch.setattr(cs.Capacities, "_tell", tell_late)
+
     @cs.task(capacities={"gpu": 1})
     async def sleep(n):
         await asyncio.sleep(60)

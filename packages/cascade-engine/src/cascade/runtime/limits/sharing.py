@@ -107,6 +107,8 @@ class Sharing:
         self._listens = self._has_heard = False
         self.trouble = ""
         self._is_applying = self._is_due = False
+        #: Whether the calls before the last statement have their answer.
+        self._is_answered = False
         #: Guards the two below it: one thread at a time makes rounds.
         self._rounds = threading.Lock()
         self._is_in_round = self._again = False
@@ -237,6 +239,7 @@ class Sharing:
                 self._is_in_round = False
                 raise
             self._queue._tell()
+            self._go_on()
             with self._rounds:
                 if not self._again:
                     self._is_in_round = False
@@ -265,9 +268,7 @@ class Sharing:
         said = (statement.held, statement.wants, statement.rates)
         is_known = said == self._said and started < self._member.renew_at
         if is_known and not statement.wants and not self._is_local:
-            with self._queue.lock:
-                if not self._is_due:
-                    self._start_clocks()
+            self._is_answered = True
             return None
         answer = self._member.peek(statement) if is_known and not self._is_local else None
         if answer is None:
@@ -323,9 +324,7 @@ class Sharing:
                 if bucket in rules and not is_late:
                     rules[bucket].put(tokens)
             self._admit(rules.values(), answer, started)
-        # A call that has come since the statement is not answered yet: the next round is for it.
-        if answer.wait is None and not self._is_due:
-            self._start_clocks()
+        self._is_answered = answer.wait is None
 
     def _put(self, amounts: Mapping[str, Any], rules: Mapping[str, SharedRateRule]) -> None:
         for name, amount in amounts.items():
@@ -357,8 +356,7 @@ class Sharing:
             _log.warning("calls that need shared limits wait: %s", text)
         self.trouble = text
         self._said = None
-        with self._queue.lock:
-            self._start_clocks()
+        self._is_answered = True
 
     # -- virtual time -------------------------------------------------------------------------
 
@@ -367,6 +365,16 @@ class Sharing:
         for loop in loops_of(self._queue):
             if isinstance(loop, VirtualLoop) and loop not in self._clocks:
                 self._clocks[loop] = loop.hold("the store of shared limits")
+
+    def _go_on(self) -> None:
+        """Let virtual clocks go on, after the calls have been told of the answer.
+
+        A call that has come since the statement is not answered yet: the next round is for it.
+        """
+        with self._queue.lock:
+            if self._is_answered and not self._is_due:
+                self._start_clocks()
+            self._is_answered = False
 
     def _start_clocks(self) -> None:
         clocks, self._clocks = self._clocks, {}
