@@ -32,8 +32,15 @@ async def forever():
     await asyncio.Event().wait()
 cs.run(forever())
 """,
+    # The signal ends no wait of the main thread, as if it had come just before the wait began.
+    "interrupt elsewhere": """
+@cs.task(mode="blocking")
+def elsewhere():
+    time.sleep(0.1)  # until the cell waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+cs.run([elsewhere(), cs.task(asyncio.Event().wait)()])
+""",
     "interrupt twice": """
-import time
 let_go = threading.Event()
 
 @cs.task(mode="blocking")
@@ -62,7 +69,7 @@ if os.name == "nt":
 #: Name → the source of a cell; executed in this order.
 CELLS = {
     "tasks": """
-import asyncio, os, signal, threading
+import asyncio, os, signal, threading, time
 import cascade as cs
 
 @cs.task
@@ -206,8 +213,9 @@ def test_an_error_of_a_task_is_that_of_the_cell(outputs: dict[str, list[Any]]) -
 
 
 @pytest.mark.posix
-def test_an_interrupt_ends_the_run(outputs: dict[str, list[Any]]) -> None:
-    assert error_of(outputs["interrupt"]).ename == "KeyboardInterrupt"
+@pytest.mark.parametrize("name", ["interrupt", "interrupt elsewhere"])
+def test_an_interrupt_ends_the_run(outputs: dict[str, list[Any]], name: str) -> None:
+    assert error_of(outputs[name]).ename == "KeyboardInterrupt"
     assert printed(outputs["handler"]) == "True\n"
 
 

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import contextvars
 import signal
-import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from types import FrameType
@@ -26,8 +25,9 @@ R = TypeVar("R")
 
 #: Interrupts after which the cell waits for nothing.
 _MOST = 2
-#: Seconds between two looks for an interrupt; only Windows does not end a wait for one.
-_LOOK = 0.2 if sys.platform == "win32" else None
+#: Seconds between two looks for an interrupt. Windows does not end a wait for one, and elsewhere one
+#: that arrives between the interpreter's last look and the wait itself does not end it either.
+_LOOK = 0.2
 
 
 def run_beside(work: Coroutine[Any, Any, R]) -> R:
