@@ -133,6 +133,27 @@ def test_inputs_stand_to_the_left_of_their_users():
     assert len(set(picture.places)) == 4
 
 
+def test_a_line_over_a_layer_passes_beside_its_nodes():
+    picture = laid_out(nodes_of(a="", b="a", c="ab", d="ac"))
+    ways = dict(zip(picture.lines, picture.ways, strict=True))
+    assert ways[0, 1] == ways[1, 2] == ways[2, 3] == []
+    ((one, _),) = ways[0, 2]
+    assert one == COLUMN
+    assert [x for x, _ in ways[0, 3]] == [COLUMN, 2 * COLUMN]
+    assert ways[0, 2][0] == ways[0, 3][0]  # the lines from one node share their rows
+    taken = [*picture.places, *{place for way in picture.ways for place in way}]
+    assert len(set(taken)) == len(taken)
+
+
+def test_lines_go_straight_where_a_layer_is_full_or_there_are_too_many():
+    wide = [RunNode(n, "t", "task", "", 1, 0, "", (1,)) for n in range(2, 40)]
+    first = RunNode(1, "t", "task", "", 1, 0, "", ())
+    full = laid_out([first, *wide, RunNode(40, "t", "task", "", 1, 0, "", (1, 2))])
+    assert not any(full.ways)
+    long = [RunNode(n, "t", "task", "", 1, 0, "", tuple(range(1, n))) for n in range(1, 60)]
+    assert not any(laid_out(long).ways)
+
+
 def test_a_layer_of_thousands_is_wrapped_into_a_block():
     wide = [RunNode(n, "t", "task", "", 1, 0, "", ()) for n in range(1, 5001)]
     picture = laid_out([*wide, RunNode(5001, "all", "task", "", 1, 0, "", tuple(range(1, 5001)))])

@@ -1,12 +1,13 @@
 """Layout: places for the nodes of one level of a graph, inputs to the left of their users.
 
 Layered, in linear time. A layer of very many nodes is wrapped into a block of columns, so that a
-picture of 5,000 alike calls is not 5,000 rows high.
+picture of 5,000 alike calls is not 5,000 rows high. A line that skips layers has a row of its own
+in each of them, as far as there is room, so that it passes behind no node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
 from typing import Final, NamedTuple
 
@@ -17,6 +18,9 @@ COLUMN: Final = 210
 ROW: Final = 54
 #: Most rows of a layer that is not wrapped.
 _ROWS = 24
+#: Most crossings of lines with layers that get rows; with more, a picture is too dense to follow
+#: single lines.
+_CROSSINGS = 5_000
 
 
 class Picture(NamedTuple):
@@ -28,6 +32,8 @@ class Picture(NamedTuple):
     places: list[tuple[int, int]]
     #: Positions in ``numbers``: from an input to its user.
     lines: list[tuple[int, int]]
+    #: For each line the places that it crosses on its way, from left to right; as large as nodes.
+    ways: list[list[tuple[int, int]]]
 
 
 def laid_out(nodes: Sequence[RunNode]) -> Picture:
@@ -39,12 +45,17 @@ def laid_out(nodes: Sequence[RunNode]) -> Picture:
     for place, layer in enumerate(layers):
         columns[layer].append(place)
     rows = max(_ROWS, *(_height(len(column)) for column in columns)) if columns else _ROWS
-    places = [(0, 0)] * len(nodes)
-    order = [0.0] * len(nodes)
+    crossings = _crossings(inputs, layers, [rows - len(column) for column in columns])
+    owners = [*range(len(nodes)), *(source for source, _ in crossings)]
+    for (_, layer), crossing in crossings.items():
+        columns[layer].append(crossing)
+    before = _before(inputs, layers, crossings)
+    places = [(0, 0)] * len(owners)
+    order = [0.0] * len(owners)
     x = 0
     for column in columns:
         # Each node near the middle of its inputs, so that fewer lines cross.
-        column.sort(key=lambda place: (_middle(inputs[place], order), nodes[place].number))
+        column.sort(key=lambda place: (_middle(before[place], order), nodes[owners[place]].number))
         high = min(rows, len(column))
         for position, place in enumerate(column):
             shift, row = divmod(position, high)
@@ -52,7 +63,52 @@ def laid_out(nodes: Sequence[RunNode]) -> Picture:
             places[place] = x + shift * COLUMN, round(order[place] * ROW)
         x += ceil(len(column) / high) * COLUMN if column else 0
     lines = [(source, user) for user, sources in enumerate(inputs) for source in sources]
-    return Picture([node.number for node in nodes], places, lines)
+    ways = [
+        [places[crossings[source, layer]] for layer in between if (source, layer) in crossings]
+        for source, user in lines
+        for between in [range(layers[source] + 1, layers[user])]
+    ]
+    return Picture([node.number for node in nodes], places[: len(nodes)], lines, ways)
+
+
+def _crossings(
+    inputs: Sequence[Sequence[int]], layers: Sequence[int], room: list[int]
+) -> dict[tuple[int, int], int]:
+    """Node and layer that lines from this node cross → the number of the place there.
+
+    Args:
+        inputs: Of each node.
+        layers: Of each node.
+        room: Free rows of each layer; taken from.
+    """
+    lines = [(source, user) for user, sources in enumerate(inputs) for source in sources]
+    if sum(layers[user] - layers[source] - 1 for source, user in lines) > _CROSSINGS:
+        return {}
+    crossings: dict[tuple[int, int], int] = {}
+    for source, user in lines:
+        for layer in range(layers[source] + 1, layers[user]):
+            if room[layer] > 0 and (source, layer) not in crossings:
+                room[layer] -= 1
+                crossings[source, layer] = len(inputs) + len(crossings)
+    return crossings
+
+
+def _before(
+    inputs: Sequence[Sequence[int]],
+    layers: Sequence[int],
+    crossings: Mapping[tuple[int, int], int],
+) -> list[list[int]]:
+    """For each node and crossing the places from which its lines come."""
+
+    def nearest(source: int, layer: int) -> int:
+        """The last crossing of the lines of ``source`` to the left of ``layer``, or ``source``."""
+        between = range(layer - 1, layers[source], -1)
+        return next((crossings[source, n] for n in between if (source, n) in crossings), source)
+
+    return [
+        *([nearest(n, layers[user]) for n in sources] for user, sources in enumerate(inputs)),
+        *([nearest(source, layer)] for source, layer in crossings),
+    ]
 
 
 def _height(count: int) -> int:

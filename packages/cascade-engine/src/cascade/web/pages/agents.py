@@ -88,7 +88,7 @@ class _Agents:
 
     def _controls(self) -> None:
         with ui.element("div").classes("row-line"):
-            self._find = ui.input(placeholder="Find an id, a task, a reason")
+            self._find = ui.input(placeholder="Id, task or reason")
             self._find.props('dense outlined clearable aria-label="Find runs"')
             self._state = ui.select(_STATES, value="").props('dense outlined aria-label="State"')
             self._sort = ui.select(_SORTS, value="run").props('dense outlined aria-label="Order"')

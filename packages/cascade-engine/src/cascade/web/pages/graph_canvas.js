@@ -15,7 +15,7 @@ export default {
   props: { label: String },
   mounted() {
     this.view = { x: 0, y: 0, scale: 1 };
-    this.picture = { numbers: [], places: [], lines: [], names: [], states: [], notes: [] };
+    this.picture = { numbers: [], places: [], lines: [], ways: [], names: [], states: [], notes: [] };
     this.picked = -1;
     this.isFitted = true;
     this.pointers = new Map();
@@ -58,7 +58,7 @@ export default {
     },
     bounds() {
       let [left, top, right, bottom] = [Infinity, Infinity, -Infinity, -Infinity];
-      for (const [x, y] of this.picture.places) {
+      for (const [x, y] of [...this.picture.places, ...this.picture.ways.flat()]) {
         left = Math.min(left, x); right = Math.max(right, x + WIDTH);
         top = Math.min(top, y); bottom = Math.max(bottom, y + HEIGHT);
       }
@@ -196,22 +196,31 @@ export default {
       canvas.dataset.milliseconds = (performance.now() - began).toFixed(1);
     },
     paintLines(to, seen, colour, scale) {
-      const { places, lines } = this.picture;
+      const { places, lines, ways } = this.picture;
       to.strokeStyle = colour;
       to.lineWidth = Math.min(Math.max(1.4, 0.7 / scale), 60);
       to.globalAlpha = lines.length > 2000 ? 0.35 : 0.9;
       to.beginPath();
-      for (const [from, user] of lines) {
-        const x1 = places[from][0] + WIDTH, y1 = places[from][1] + HEIGHT / 2;
-        const x2 = places[user][0], y2 = places[user][1] + HEIGHT / 2;
-        if (Math.max(x1, x2) < seen.left || Math.min(x1, x2) > seen.right) continue;
-        if (Math.max(y1, y2) < seen.top || Math.min(y1, y2) > seen.bottom) continue;
-        to.moveTo(x1, y1);
-        if (scale < 0.12) to.lineTo(x2, y2);
-        else { const half = Math.max((x2 - x1) / 2, 12); to.bezierCurveTo(x1 + half, y1, x2 - half, y2, x2, y2); }
-      }
+      lines.forEach(([from, user], at) => {
+        let [x, y] = places[from];
+        for (const [nextX, nextY] of [...ways[at], places[user]]) {
+          this.paintLine(to, seen, scale, x + WIDTH, y + HEIGHT / 2, nextX, nextY + HEIGHT / 2);
+          [x, y] = [nextX, nextY];
+        }
+        for (const [left, top] of ways[at]) {
+          to.moveTo(left, top + HEIGHT / 2);
+          to.lineTo(left + WIDTH, top + HEIGHT / 2);
+        }
+      });
       to.stroke();
       to.globalAlpha = 1;
+    },
+    paintLine(to, seen, scale, x1, y1, x2, y2) {
+      if (Math.max(x1, x2) < seen.left || Math.min(x1, x2) > seen.right) return;
+      if (Math.max(y1, y2) < seen.top || Math.min(y1, y2) > seen.bottom) return;
+      to.moveTo(x1, y1);
+      if (scale < 0.12) to.lineTo(x2, y2);
+      else { const half = Math.max((x2 - x1) / 2, 12); to.bezierCurveTo(x1 + half, y1, x2 - half, y2, x2, y2); }
     },
     paintNodes(to, seen, colour, scale) {
       const { places, names, states, notes } = this.picture, colours = {};

@@ -44,8 +44,8 @@ class _Overview:
         with ui.element("div").classes("stats"):
             self._stats = {name: _stat(name) for name in ("Engines", "Runs", "Steps/s", "Waiting")}
         self._none = text(
-            "No engine is connected. `cascade run …` and programs with a cs.ControlPlane show up "
-            "here by themselves.",
+            "No engine is connected. Engines of cascade run, and of programs with a "
+            "cs.ControlPlane, show up here by themselves.",
             "notice",
         )
         self._cards = ui.element("div").classes("cards")

@@ -86,6 +86,7 @@ class GraphPart:
                 "numbers": picture.numbers,
                 "places": picture.places,
                 "lines": picture.lines,
+                "ways": picture.ways,
                 "names": [_label(node) for node in level],
                 "states": [self._nodes.state(node) for node in level],
                 "notes": [_note(self._nodes, node) for node in level],
