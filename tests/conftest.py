@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.services import Mosquitto, Postgres, running_mosquitto, running_postgres
 
 import cascade
@@ -43,9 +43,11 @@ collect_ignore = [
 ]
 
 # Hypothesis draws a quarter of the usual number of examples; all of them every night, and with
-# `--hypothesis-profile=full`. None has a deadline, as a busy machine misses any.
-settings.register_profile("full", settings(), deadline=None)
-settings.register_profile("some", settings(), max_examples=25, deadline=None)
+# `--hypothesis-profile=full`. None has a deadline, nor has the drawing of examples: a busy machine
+# misses any.
+_patient: Any = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("full", settings(), **_patient)
+settings.register_profile("some", settings(), max_examples=25, **_patient)
 settings.load_profile("some")
 
 
