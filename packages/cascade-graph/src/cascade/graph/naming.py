@@ -240,7 +240,7 @@ class _Namer:
         return writer.parts
 
     def _container(self, lazy: LazyResult[Any]) -> Iterable[bytes]:
-        """The encoding of a container with lazy values in it, of which there may be very many."""
+        """The encoding of a container with lazy values in it, perhaps very many."""
         recipe, *leaves = lazy.args
         if _is_unordered(lazy):
             return [self._recipe(recipe, leaves)]
@@ -263,7 +263,7 @@ class _Namer:
         return built[-1]
 
     def _head(self, task: Operation) -> Any:
-        """A hash of what the keys of all calls of a task begin with."""
+        """The hash with which the keys of all calls of a task begin."""
         # Each operator has an Operation of its own.
         part = task if isinstance(task, Task) else task.name
         head = self._heads.get(part)

@@ -209,7 +209,7 @@ class Writing:
 
     def _undo(self, error: BaseException) -> None:
         if isinstance(error, sqlite3.Error):
-            self._connection.close()  # which rolls back whatever state it is in
+            self._connection.close()  # this rolls back, in any state of the connection
         else:
             self._connection.execute("ROLLBACK")
 

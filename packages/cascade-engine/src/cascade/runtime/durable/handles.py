@@ -155,7 +155,7 @@ class StoredRun(Generic[R]):
         raise error
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """What the store knows of the run, for notebooks; only its name if that is away."""
+        """The state of the run in its store, for notebooks; without the store only its name."""
         from cascade.runtime.telemetry.html_tables import html_lines  # only notebooks need it
 
         try:

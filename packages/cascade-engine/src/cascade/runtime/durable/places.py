@@ -53,7 +53,7 @@ class Places:
         self._same: dict[NodeKey, NodeKey] = {}
         #: Nodes that an unknown step of their owner has needed → that owner.
         self._adrift: dict[NodeKey, NodeKey] = {}
-        #: All are empty as long as no node has continued.
+        #: Collections that stay empty until the first node continues.
         self.all: tuple[Sized, ...] = self._places, self._same
 
     @property

@@ -25,8 +25,8 @@ R = TypeVar("R")
 
 #: Interrupts after which the cell waits for nothing.
 _MOST = 2
-#: Seconds between two looks for an interrupt. Windows does not end a wait for one, and elsewhere one
-#: that arrives between the interpreter's last look and the wait itself does not end it either.
+#: Seconds between two looks for an interrupt. On Windows an interrupt ends no wait; elsewhere it
+#: ends none if it comes between the interpreter's last look and the wait.
 _LOOK = 0.2
 
 

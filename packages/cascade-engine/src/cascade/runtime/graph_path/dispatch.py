@@ -438,7 +438,7 @@ class Dispatch:
         self.ended(1)
 
     def go_on(self) -> None:
-        """Such an item goes on, so that the run is busy. From any thread."""
+        """An item that has rested goes on, so that the run is busy. From any thread."""
         with self._lock:
             self._sent_in_all += 1
 
