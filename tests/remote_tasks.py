@@ -132,6 +132,13 @@ def naps(seconds: float, path: str = "") -> str:
 
 
 @cs.task
+def holds(path: str) -> None:
+    """Keeps its worker until the file has the line "go"."""
+    note(path, "begun")
+    wait_until(lambda: "go" in lines(path))
+
+
+@cs.task
 def collatz(n: int, steps: int = 0) -> Any:
     if n == 1:
         return steps

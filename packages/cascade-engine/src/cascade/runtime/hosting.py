@@ -113,8 +113,9 @@ class Hosting:
             made = self._named[on]
         try:
             return cast("HostingExecutor", await asyncio.shield(made))
-        except ExecutorError:
-            self._named.pop(on, None)  # it may be there for the next run
+        except Exception:
+            if self._named.get(on) is made:
+                del self._named[on]  # the next run tries again
             raise
 
     def cancel(self, run_id: str) -> None:

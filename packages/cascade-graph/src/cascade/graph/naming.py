@@ -264,14 +264,13 @@ class _Namer:
 
     def _head(self, task: Operation) -> Any:
         """The hash with which the keys of all calls of a task begin."""
-        # Each operator has an Operation of its own.
-        part = task if isinstance(task, Task) else task.name
+        is_task = isinstance(task, Task)
+        part = task if is_task else task.name  # each operator has an Operation of its own
         head = self._heads.get(part)
         if head is None:
             writer = Digester(None)
-            named = isinstance(part, Task)
-            name = name_of(part) if isinstance(part, Task) else part
-            writer.put(b"task" if named else b"node", name.encode())
+            name = name_of(task) if isinstance(task, Task) else task.name
+            writer.put(b"task" if is_task else b"node", name.encode())
             writer.put(b"in", self._context)
             head = self._heads[part] = blake2b(b"".join(writer.parts), digest_size=SIZE)
         return head

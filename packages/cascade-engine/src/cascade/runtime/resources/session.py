@@ -103,6 +103,7 @@ class ResourceSession(GivenArguments):
         """
         self._over = True
         self.forget()
+        self._last_own = None
         if not self._open and self._bound is None:
             return  # nothing was opened, as in most runs
         claimed = set().union(*self._claims.values())
