@@ -334,7 +334,7 @@ class Parcel:
 
 
 class Grid:
-    """Numbers whose bytes may go beside their pickle, as those of an array of numpy."""
+    """Numbers whose bytes may go beside their pickle, like an array of numpy."""
 
     def __init__(self, content: Any) -> None:
         self.content = memoryview(content)
