@@ -1,4 +1,4 @@
-"""A Python that tests fork, as it has imported already what takes most of a second."""
+"""A Python that tests fork: its imports, which take most of a second, are made once."""
 
 from __future__ import annotations
 

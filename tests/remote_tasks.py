@@ -132,6 +132,13 @@ def naps(seconds: float, path: str = "") -> str:
 
 
 @cs.task
+def holds(path: str) -> None:
+    """Keeps its worker until the file has the line "go"."""
+    note(path, "begun")
+    wait_until(lambda: "go" in lines(path))
+
+
+@cs.task
 def collatz(n: int, steps: int = 0) -> Any:
     if n == 1:
         return steps
@@ -327,7 +334,7 @@ class Parcel:
 
 
 class Grid:
-    """Numbers whose bytes may go beside their pickle, as those of an array of numpy."""
+    """Numbers whose bytes may go beside their pickle, like an array of numpy."""
 
     def __init__(self, content: Any) -> None:
         self.content = memoryview(content)

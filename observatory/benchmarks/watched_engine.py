@@ -1,4 +1,4 @@
-"""What an engine costs more while a view watches it, by the CPU time of its process.
+"""The cost of a view that watches an engine, in CPU time of the engine's process.
 
     hatch run bench-watched
     hatch run bench-watched --pairs 4 --size 20

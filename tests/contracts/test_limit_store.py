@@ -178,12 +178,8 @@ def test_a_store_tells_other_processes_of_news(limits, another):
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_what_has_to_last_waits_for_the_disk_of_the_server(is_alone, limits, another, monkeypatch):
     """And nothing else does; a process that is alone writes in another way."""
-    psycopg, statements = (
-        pytest.importorskip(
-            "psycopg", reason="needs psycopg: pip install 'cascade-engine[postgres]'"
-        ),
-        [],
-    )
+    reason = "needs psycopg: pip install 'cascade-engine[postgres]'"
+    psycopg, statements = pytest.importorskip("psycopg", reason=reason), []
     execute = psycopg.Connection.execute
 
     def watched(connection, statement, *args, **options):

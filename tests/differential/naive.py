@@ -160,7 +160,8 @@ class Lazy:
             if not isinstance(outcome, Failed):
                 return outcome
             if not _is_one_of(outcome.error, kinds):  # the others would have been caught
-                return Failed(tuple(f for f in outcome.faults if not _is_one_of(f.error, kinds)))
+                left = tuple(f for f in outcome.faults if not _is_one_of(f.error, kinds))
+                return Failed(left, outcome.unread)
             if handler is _ITS_ERROR:
                 return outcome.error
             return handler(Literal(outcome.error)) if is_task else whole
@@ -789,9 +790,15 @@ class Window:
         failed = [outcome for outcome in self.lacks if isinstance(outcome, Failed)]
         run.is_open |= len(failed) > 1
         # The first may be the only one; of an item and a fold, each may.
-        surely = self.lacks[: 1 if self.unfolded is None or self.lost is None else 2]
-        run.is_undecided |= bool(failed) and any(isinstance(one, Skipped) for one in surely)
-        return _worst(self.lacks)
+        is_decided = self.unfolded is None or self.lost is None
+        first = self.lacks[: 1 if is_decided else 2]
+        run.is_undecided |= bool(failed) and any(isinstance(one, Skipped) for one in first)
+        whole = _worst(self.lacks)
+        if not isinstance(whole, Failed):
+            return whole
+        found = first if is_decided else []
+        certain = {f for one in found if isinstance(one, Failed) for f in one.certain}
+        return Failed(whole.faults, frozenset({*whole.faults} - certain))
 
     def count(self, items: int, most: int) -> None:
         """The rounds of the places: at least one has made its share of the items (M20)."""
@@ -842,9 +849,20 @@ class Fault:
 
 @dataclass(frozen=True)
 class Failed:
-    """The outcome of a node that met errors, itself or in its inputs."""
+    """The outcome of a node that met errors, itself or in its inputs.
+
+    Attributes:
+        faults: These errors.
+        unread: Those of items that a map need not have read (M29): a node that needs the map's
+            outcome does not need them.
+    """
 
     faults: tuple[Fault, ...]
+    unread: frozenset[Fault] = frozenset()
+
+    @property
+    def certain(self) -> list[Fault]:
+        return [fault for fault in self.faults if fault not in self.unread]
 
     @property
     def error(self) -> Exception:
@@ -870,7 +888,9 @@ def _worst(lacks: Iterable[Any]) -> Any:
     failed = [outcome for outcome in lacks if isinstance(outcome, Failed)]
     if not failed:
         return next(iter(lacks), None)
-    return Failed(tuple(dict.fromkeys(fault for outcome in failed for fault in outcome.faults)))
+    faults = dict.fromkeys(fault for outcome in failed for fault in outcome.faults)
+    certain = {fault for outcome in failed for fault in outcome.certain}
+    return Failed(tuple(faults), frozenset(faults.keys() - certain))
 
 
 class Naive:
@@ -989,7 +1009,7 @@ class Naive:
         """Note that something needs an outcome, whichever items a map with a window reads."""
         if not self.unread:
             self.unread_effects -= effects
-            for fault in outcome.faults if isinstance(outcome, Failed) else ():
+            for fault in outcome.certain if isinstance(outcome, Failed) else ():
                 fault.unread = False
 
     def items(self, lazy: Lazy, causes: Causes) -> Any:

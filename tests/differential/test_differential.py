@@ -11,6 +11,8 @@ from tests.differential.programs import (
     Call,
     Change,
     Const,
+    Fail,
+    Fold,
     Gather,
     Give,
     Job,
@@ -178,3 +180,15 @@ def test_a_list_that_cannot_be_built_and_its_condition(condition: int, is_skippe
     shared = (asked, Gather((unhashable,)))
     for target in (Box(list, (Ref(1),)), OrElse(Ref(1), Const(2))):
         hold(Program(shared, ((1, "run_if", 0),), target))
+
+
+@pytest.mark.parametrize("pauses", [None, 3])
+@pytest.mark.parametrize("fold", [None, Fold("pack", ())])
+def test_failures_of_items_that_a_window_need_not_read(pauses: int | None, fold: Fold | None):
+    """M29: after the failure of an item the map reads no further items, also for its user."""
+    job = Job("any", pauses, Fail(ValueError, "one"))
+    items = Box(list, (Const(0), Const(1), Const(2), Const(3)))
+    failing = Map(job, (("a", items),), window=2, fold=fold)
+    user = Map(Job("any", None, Pack()), (("a", Ref(0)),))
+    for target in (Ref(0), Box(list, (user, Lit(Ref(0)), Ref(0)))):
+        hold(Program((failing,), (), target), fail_fast=False)

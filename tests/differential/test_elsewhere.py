@@ -157,7 +157,7 @@ def _spawned(stack: ExitStack) -> cs.ProcessExecutor:
 
 
 _CONTEXT = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-#: Executors beside the one of ``pool``; those that are slow to start are for the thorough tests.
+#: Executors beside the one of ``pool``; slow starters are for the thorough tests.
 MADE: dict[str, Callable[[ExitStack], Any]] = {
     "inline": lambda stack: InlineExecutor(),
     "futures": _pool,

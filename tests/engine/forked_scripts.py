@@ -49,7 +49,7 @@ else:
     source = ""
 exec(compile(source, __import__("sys").argv[0], "exec"))
 """
-#: The line of ``_SERVER`` in a traceback, above those of a script.
+#: The line of ``_SERVER`` in a traceback, above the lines of a script.
 FRAME = '  File "<string>", line '
 
 

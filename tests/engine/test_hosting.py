@@ -217,6 +217,24 @@ async def test_a_cancelled_run_leaves_the_process_that_is_started_to_the_next(ur
         assert not starting.is_set()
 
 
+async def test_an_executor_that_cannot_be_made_is_made_again_for_the_next_run(
+    url, path, monkeypatch
+):
+    make, problems = hosting.named, [OSError("no sockets are left"), ExecutorError("no cluster")]
+
+    def made(name):
+        if problems:
+            raise problems.pop(0)
+        return make(name)
+
+    monkeypatch.setattr(hosting, "named", made)
+    async with cs.Engine(store=url) as engine:
+        for error in (OSError, ExecutorError):
+            with pytest.raises(error):
+                await engine.start(agents.counts(path, 1), on="process").result()
+        assert await engine.start(agents.counts(path, 1), on="process").result() != os.getpid()
+
+
 async def test_capacities_and_rates_of_a_store_are_shared_with_the_processes(url, path):
     shared = cs.Capacities({"seat": 1}, store=url)
     async with cs.Engine(store=url, capacities=shared) as engine:

@@ -31,7 +31,7 @@ def arrows(target, **options):
 
 
 def ways(target):
-    """The arrows to what tasks continue as, with their kinds."""
+    """The arrows for tail calls and loops of calls, with their kinds."""
     picture = picture_of(build_graph(target, routes=True), {}, 10)
     names = {box.key: box.label for box in picture.boxes}
     loops = [arrow for arrow in picture.arrows if arrow.kind in ("tail", "calls")]

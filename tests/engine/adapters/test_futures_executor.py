@@ -118,7 +118,7 @@ def test_calls_that_had_not_begun_are_made_after_a_loss(path):
 
 
 def test_a_process_that_dies_has_begun_each_call_once(path):
-    """Those of its turn that had not begun fail as well, as the pool takes no more calls."""
+    """The other calls of its turn fail as well, because the pool takes no more calls."""
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         executor = cs.FuturesExecutor(pool)

@@ -1,5 +1,6 @@
 """Large values of a ProcessExecutor: through shared memory, of which nothing is left."""
 
+import asyncio
 import gc
 import os
 from array import array
@@ -113,18 +114,23 @@ def test_there_and_back(pool):
     assert files() == before
 
 
-def test_an_argument_is_what_it_was_at_the_call(pool):
-    """Changes that the driver makes later are not seen, although the call waits."""
-    values = [grid(), grid()]
+async def test_an_argument_is_what_it_was_at_the_call(pool, tmp_path, monkeypatch):
+    """Changes that the driver makes while the call waits for a worker are not seen."""
+    path, value = str(tmp_path / "effects"), grid()
+    submit, submitted = pool.submit_call, []
 
-    @cs.task(mode="inline")
-    def changes():
-        for value in values:
-            value.content[0] = 50
+    def noted(call):
+        submit(call)
+        submitted.append(call.name)
 
-    calls = [tasks.doubled(value) for value in values]
-    made = cs.run([*calls, changes().after(tasks.add(1))], executor=pool)
-    assert all(one.content[0] in (2, 100) for one in made[:2])
+    monkeypatch.setattr(pool, "submit_call", noted)
+    async with cs.Engine(executor=pool) as engine:
+        run = engine.start([tasks.holds(path), tasks.doubled(value)])
+        await asyncio.to_thread(tasks.wait_until, lambda: "doubled" in submitted)
+        value.content[0] = 50
+        tasks.note(path, "go")
+        _, made = await run.result()
+    assert (value.content[0], made.content[0]) == (50, 2)
 
 
 def test_a_call_is_sent_again_when_its_process_dies(pool, tmp_path):

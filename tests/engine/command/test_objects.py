@@ -259,7 +259,7 @@ def test_a_durable_run_keeps_the_data_and_not_the_object(shop):
 
 
 VALUES = """
-import enum, dataclasses, datetime, pathlib, typing
+import enum, dataclasses, datetime, math, pathlib, typing
 import cascade as cs
 
 class Level(enum.IntEnum):
@@ -283,7 +283,7 @@ class Node:
 def nested():
     key = datetime.date(2024, 1, 20)
     when = datetime.timedelta(days=1, seconds=3, microseconds=500_000)
-    first = Node("b", {key: {Kind.A: Level.LOW, Named.B: 2, Level.LOW: 3, 0.5: 4}})
+    first = Node("b", {key: {Kind.A: Level.LOW, Named.B: 2, Level.LOW: 3, 0.5: 4, math.inf: 5}})
     return Node("a", [first, (when, pathlib.Path("x")), Point(1, 2)])
 
 def numbers():
@@ -318,7 +318,8 @@ def give(which: str) -> object:
     ("which", "form"),
     [
         ("nested", {"name": "a", "inner": [
-            {"name": "b", "inner": {"2024-01-20": {"a": 1, "b": 2, "1": 3, "0.5": 4}}},
+            {"name": "b", "inner": {"2024-01-20": {
+                "a": 1, "b": 2, "1": 3, "0.5": 4, "Infinity": 5}}},
             ["P1DT3.5S", "x"], [1, 2]]}),
         ("numbers", {"name": "n", "inner": {
             "i": 3, "f": 0.5, "b": True, "a": [0, 1, 2], "d": "2024-01-20"}}),

@@ -229,7 +229,7 @@ async def keyed(_left: int, key: str = cs.inject(cs.idempotency_key)) -> str:
 async def test_every_step_of_a_long_loop_counts_in_the_keys_after_it(
     limited: int, use_vm: bool
 ) -> None:
-    """Also of batches that had no record of their own, whatever makes the loop end (D3)."""
+    """Also steps in batches without a record, for each way in which the loop may end (D3)."""
     async with cs.Engine(store="memory:", durability="async") as engine:
         looks.append(lambda: engine.constraints.limit_rate("task:pong", "1000000/s"))
         key = await engine.run(ping(1500, limited), run_id="run", use_vm=use_vm)

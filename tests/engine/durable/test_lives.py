@@ -26,7 +26,7 @@ def _done(*options: str) -> "subprocess.CompletedProcess[str]":
 
 
 def _series(*options: str) -> str:
-    """What a series of trials prints; the test fails if one has a fault."""
+    """The output of a series of trials; the test fails if a trial has a fault."""
     done = _done(*options)
     assert done.returncode == 0, done.stdout
     assert re.search(r"^ +0 trials with faults$", done.stdout, re.MULTILINE)
@@ -51,7 +51,7 @@ def test_some_trials_have_no_fault() -> None:
 
 @pytest.mark.parametrize("broken", [pytest.param(name, marks=_THOROUGH) for name in BREAKS])
 def test_an_engine_that_is_broken_on_purpose_is_found_out(broken: str) -> None:
-    """Else a series without faults would say nothing."""
+    """Without this, a series without faults would prove nothing."""
     for seed in range(0, 1000, 50):
         done = _done("--sqlite", "50", "--seed", str(seed), "--broken", broken)
         if BREAKS[broken][1] in done.stdout:

@@ -1,4 +1,4 @@
-"""What is read of a stored run, and how often (D1, D2)."""
+"""How often a stored run is read, and which of its rows (D1, D2)."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ KEYS = [bytes([number]) * 16 for number in range(1, 5)]
 
 
 class CountingStore(MemoryStore):
-    """Counts what is read."""
+    """Counts the reads of each run."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -38,7 +38,7 @@ def test_an_item_on_its_way_from_a_worker_keeps_the_run_busy():
     begin(*args)
     asyncio.run(started.pop())
     worker.join(20)
-    assert failed.pop()[0] == []  # those that came later; here none
+    assert failed.pop()[0] == []  # no item came later
     assert waits.busy  # the worker itself is not any more
 
     fail_late, args = called.pop()

@@ -17,14 +17,29 @@ from tests.engine.limits.orders import Deadlock, Orders
 
 from cascade.runtime.graph_path.queues import limit_waits
 from cascade.runtime.graph_path.queues.limit_waits import LimitWaits
-from cascade.runtime.limits import admission, constraints, gate, rules
-from cascade.runtime.limits import capacities as resources
-from cascade.runtime.limits import permits as permits
+from cascade.runtime.limits import (
+    admission,
+    capacities,
+    constraints,
+    gate,
+    permit_queue,
+    permits,
+    rules,
+)
 from cascade.runtime.limits.gate import Gate
 from cascade.runtime.limits.permits import CALLED, INSIDE, NEW, OUT, WAITING, Permit
 from cascade.spec.policies import PLAIN_CALLS
 
-WATCHED = [admission, constraints, gate, resources, rules, permits, limit_waits]
+WATCHED = [
+    admission,
+    capacities,
+    constraints,
+    gate,
+    limit_waits,
+    permit_queue,
+    permits,
+    rules,
+]
 #: Of each pair: in each run of the tests, and with ``-m thorough``.
 FEW, MANY = 10, 2_000
 #: What may become of the state of a permit; any may leave, more than once.

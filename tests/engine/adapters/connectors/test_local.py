@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -69,6 +70,13 @@ async def becomes(connector, connected):
         changed.clear()
     cancel()
     return connector.state
+
+
+async def test_the_log_of_a_connection_has_its_present_state(folder, caplog):
+    caplog.set_level(logging.INFO, "cascade")
+    async with LocalConnector(folder) as connector:
+        assert caplog.messages == [f"opened {connector!r}"]
+        assert caplog.messages[0].endswith(": connected>")
 
 
 async def test_the_hub_moves_without_a_loss_when_its_connector_leaves(folder, caplog):

@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import json
 import math
 import pathlib
 import uuid
@@ -123,7 +124,7 @@ def _key(key: Any, place: str) -> str:
     if isinstance(form, str):
         return str.__str__(form)  # of an enumeration, its value
     if isinstance(form, (int, float)):
-        return (int if isinstance(form, int) else float).__repr__(form)
+        return json.dumps(form)
     raise HasNoFormError(place, f"its key {key!r} has no form as text")
 
 

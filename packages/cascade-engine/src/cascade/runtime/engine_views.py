@@ -18,7 +18,7 @@ class EngineViews(EngineBase):
     def runs(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread.
 
-        Those that other processes execute follow; these tell of their progress twice a second.
+        Runs in other processes come last, with their progress as of the last half second.
         """
         return self._runs.infos()
 

@@ -24,7 +24,7 @@ class HostedRuns:
         #: Id → target, strategy, and start by ``perf_counter``.
         self._active: dict[str, tuple[str, str, float]] = {}
         self._progress: dict[str, Progress] = {}
-        #: Those whose start was published, and their end was not.
+        #: Runs whose start was published, but not yet their end.
         self._open: set[str] = set()
 
     def begin(self, run_id: str, target: str, strategy: str) -> None:

@@ -78,7 +78,7 @@ class Hosting:
         self._hosts: dict[HostingExecutor, list[Host]] = {}
         #: All of them; replaced, never changed, for other threads.
         self._all: tuple[Host, ...] = ()
-        #: Those of ``on="process"`` and of clusters, by name.
+        #: Name, such as ``"process"`` or an address of a cluster → its executor.
         self._named: dict[str, asyncio.Future[TaskExecutor]] = {}
         #: Guards the choice of a host, which may start one.
         self._choosing = asyncio.Lock()
@@ -99,7 +99,7 @@ class Hosting:
         ]
 
     async def _executor(self, on: Any) -> HostingExecutor:
-        """The executor of ``on=``; this ends those that it makes by their names.
+        """The executor for ``on=``; one that is made here for a name ends with the engine.
 
         Raises:
             ExecutorError: A cluster cannot be reached.
@@ -113,8 +113,9 @@ class Hosting:
             made = self._named[on]
         try:
             return cast("HostingExecutor", await asyncio.shield(made))
-        except ExecutorError:
-            self._named.pop(on, None)  # it may be there for the next run
+        except Exception:
+            if self._named.get(on) is made:
+                del self._named[on]  # the next run tries again
             raise
 
     def cancel(self, run_id: str) -> None:
@@ -217,7 +218,7 @@ class Hosting:
             raise
 
     async def _tried(self, host: Host, run_id: str, end: asyncio.Future[bytes | None]) -> None:
-        """Have a run on trial for a while, in which a loss of its host counts against it."""
+        """Put a run on trial for a while: if its host ends in that time, the run is to blame."""
         self._on_trial = run_id
         try:
             await self._wait(host, run_id, end, TRIAL)

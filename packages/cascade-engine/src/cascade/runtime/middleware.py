@@ -209,7 +209,7 @@ _RIGHT = """
 
 
 def _check_parameters(function: Middleware) -> None:
-    """Refuse what other libraries call a middleware: ``async def middleware(call, next)``.
+    """Refuse functions in the style of other libraries: ``async def middleware(call, next)``.
 
     Raises:
         ArgumentError: ``function`` cannot be called with one argument, or is a coroutine function.

@@ -89,10 +89,10 @@ class Run(RunWaits):
         pool_reports: The nodes on the threads of its pool, and those that wait; None without one.
     """
 
-    # What few runs change stands in the class: a run with few attributes is made faster.
+    # Class attributes, as few runs change them: an object with fewer attributes is made faster.
     #: The scope of the run's deadline, if it has one.
     scope: asyncio.Timeout | None = None
-    #: What a durable run knows; None without a store.
+    #: The stored state of a durable run; None without a store.
     journal: Journal | None = None
     pool_reports: PoolReports | None = None
     #: Finds the call that is being made in the calling thread, for ``cs.current``.

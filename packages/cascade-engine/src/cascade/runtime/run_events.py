@@ -40,7 +40,7 @@ class RunEvents:
         step_interval: Least seconds between two StepsMade events.
     """
 
-    # What few runs change stands in the class: a run with few attributes is made faster.
+    # Class attributes, as few runs change them: an object with fewer attributes is made faster.
     _flush_planned = False
     _will_tell = False
     _next_tell: asyncio.TimerHandle | None = None

@@ -155,7 +155,7 @@ class _Walk:
 
     Args:
         own: The package whose modules are the user's even if they are installed.
-        readings: What walks right before this one have read.
+        readings: Digests from walks right before this one.
     """
 
     def __init__(self, own: str | None, readings: Readings | None = None) -> None:

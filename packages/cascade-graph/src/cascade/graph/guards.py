@@ -12,7 +12,7 @@ from cascade.spec.digest import UndigestibleError, digest
 
 
 class Guards:
-    """Notes the objects read, and tells whether reading it again would give the same objects."""
+    """Notes the objects that were read; tells whether reading again would give the same ones."""
 
     def __init__(self) -> None:
         self._items: dict[int, tuple[Mapping[str, Any], dict[str, Any]]] = {}

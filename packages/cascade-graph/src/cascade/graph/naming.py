@@ -240,7 +240,7 @@ class _Namer:
         return writer.parts
 
     def _container(self, lazy: LazyResult[Any]) -> Iterable[bytes]:
-        """The encoding of a container with lazy values in it, of which there may be very many."""
+        """The encoding of a container with lazy values in it, perhaps very many."""
         recipe, *leaves = lazy.args
         if _is_unordered(lazy):
             return [self._recipe(recipe, leaves)]
@@ -263,15 +263,14 @@ class _Namer:
         return built[-1]
 
     def _head(self, task: Operation) -> Any:
-        """A hash of what the keys of all calls of a task begin with."""
-        # Each operator has an Operation of its own.
-        part = task if isinstance(task, Task) else task.name
+        """The hash with which the keys of all calls of a task begin."""
+        is_task = isinstance(task, Task)
+        part = task if is_task else task.name  # each operator has an Operation of its own
         head = self._heads.get(part)
         if head is None:
             writer = Digester(None)
-            named = isinstance(part, Task)
-            name = name_of(part) if isinstance(part, Task) else part
-            writer.put(b"task" if named else b"node", name.encode())
+            name = name_of(task) if isinstance(task, Task) else task.name
+            writer.put(b"task" if is_task else b"node", name.encode())
             writer.put(b"in", self._context)
             head = self._heads[part] = blake2b(b"".join(writer.parts), digest_size=SIZE)
         return head

@@ -1,4 +1,4 @@
-"""What the hashes of several tasks have read, so that none reads it again."""
+"""Readings: digests of functions and values, shared by the hashes of several tasks."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from cascade.spec.digest import SIZE
 
 
 class Readings:
-    """What several walks read of the functions and values that they share.
+    """Digests of functions and values, each made by the first of several walks.
 
-    A value that changes between two walks is read as it was: drop the readings after the last one.
+    Later walks do not see changes of a value, so use new readings after one may have changed.
     """
 
     def __init__(self) -> None:
-        #: By id, because the hash of a code object reads all of it. They are kept, so that no other
-        #: object gets the id.
+        #: By id, because the hash of a code object reads all of it. The objects are kept, so that
+        #: no other object gets the id.
         self._codes: dict[int, tuple[CodeType, str, Lookups]] = {}
         self._contents: dict[int, tuple[Any, bytes | None]] = {}
 
     def code(self, code: CodeType) -> tuple[str, Lookups]:
-        """The digest of what some code does, and the names that it looks up."""
+        """The digest of a code object's meaning, and the names that it looks up."""
         known = self._codes.get(id(code))
         if known is None:
             made = blake2b(meaning(code), digest_size=SIZE).hexdigest()

@@ -246,7 +246,7 @@ class NodeWriter(ValueWriter):
         return _encode(self.node(lazy))
 
     def head(self, task: Task[..., Any]) -> str:
-        """The begin of the text of each call of a task."""
+        """The beginning of the text of each call of a task."""
         head = self._heads.get(task)
         if head is None:
             head = self._heads[task] = f'{{"task":{_encode(self.task(task))},"args":['

@@ -111,9 +111,9 @@ def visualize(
         The drawing, which is its text; notebooks show it as a picture. Arrows have the names of the
         arguments that they feed; conditions, order, routes, fallbacks and constraints have arrows
         of their own. So do tail calls, as far as the code of a task names the task that it
-        continues as: a loop is an arrow back. So do calls of a task in its own code, or in that of
-        a task that it calls: what it returns goes on with them. Calls that lead to no loop are not
-        drawn, and neither are tasks that are only chosen during the run. Tasks, containers, maps,
+        continues as: a loop is an arrow back. So do the calls of tasks whose code calls itself or
+        each other. Other calls are not drawn, and neither are tasks that are only chosen during
+        the run. Tasks, containers, maps,
         operators, routers, fallbacks and sources have their own boxes. A state is shown by a colour
         and in words, with the duration.
 

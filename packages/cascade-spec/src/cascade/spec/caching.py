@@ -333,9 +333,9 @@ class _OwnCode:
     """The own code of a task that is a plain function, as part of keys.
 
     Attributes:
-        code, version: What it is made of.
+        code, version: The code object and the version that the digest stands for.
         digest: Of the name, the version and the code.
-        names: The names of the arguments in the order of a key, and what is written for each.
+        names: Name of each argument → the bytes before its value in a key, in the key's order.
         count: The number of arguments; -1 if a key has more than the digest and these.
     """
 
@@ -356,7 +356,7 @@ class _OwnCode:
         self.count = -1 if has_more else len(self.names)
 
     def is_of(self, func: FunctionType, version: str) -> bool:
-        """Whether it is that of a function, as it is now."""
+        """Whether a function has this code and version now."""
         return func.__code__ is self.code and version == self.version
 
 

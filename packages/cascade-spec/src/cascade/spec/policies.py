@@ -90,7 +90,7 @@ class EnginesCache:
 ENGINES_CACHE: Final = EnginesCache()
 #: No policies at all.
 PLAIN_CALLS = CallPolicies()
-#: Those of all nodes without lazy amounts; one shared object that never changes.
+#: The amounts of all nodes without lazy amounts; one shared object that never changes.
 _NO_AMOUNTS: Final[Mapping[str, Any]] = {}
 
 

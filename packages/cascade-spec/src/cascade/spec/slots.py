@@ -382,8 +382,8 @@ def _watched(func: Any, is_async: bool) -> FallbackOperation:
     return operation
 
 
-#: The operations of a slot: its beginning, one for the value of an item, one for that of a fold,
-#: and its end. The end watches the slot itself, which may fail by a plain fold or by a limit of
+#: The operations of a slot: its beginning, one for values of items, one for values of folds, and
+#: its end. The end watches the slot itself, which may fail by a plain fold or by a limit of
 #: steps; the other slots then stop waiting for their turns.
 _ON_WORKERS: Final = (
     Operation(Window.next_item, "window of a map"),

@@ -101,8 +101,8 @@ class Task(Operation, Versioned, Generic[P, R]):
         self._shapes: dict[Any, dict[str, Any]] = {}
         #: The shapes that are just a number of positional arguments and need no injection.
         self._counts: set[int] = set()
-        #: Those that need resources, and nothing else → the keyword arguments of such calls, which
-        #: never change.
+        #: The shapes that need resources and nothing else → the keyword arguments of such calls,
+        #: which never change.
         self._given: dict[int, dict[str, Any]] = {}
         #: Forms of tail calls that fit: the number of positional arguments, and names.
         self._tails: set[Any] = set()
@@ -166,7 +166,7 @@ class Task(Operation, Versioned, Generic[P, R]):
         return lazy
 
     def _make_given(self, args: tuple[Any, ...], code: CodeType, lasti: int) -> LazyResult[R]:
-        """The same for a call that is given resources; as in ``__call__``."""
+        """``__call__`` for a call that is given resources."""
         lazies = 0
         for value in args:
             kind = type(value)

@@ -1,4 +1,4 @@
-"""Turns: what coroutines of a map with a window wait for, if other nodes of their run end the wait.
+"""Turns: waits of coroutines of a map with a window, which other nodes of their run end.
 
 A run stands still when nothing runs and nothing is ready. A coroutine that awaits something is busy
 for all that the run knows. One that waits for other nodes is not: if these wait for each other, it

@@ -13,7 +13,7 @@ class Taker(Protocol):
         """Take the value of an item of a map without a window. From any thread."""
 
     async def take(self, index: int, value: Any, run: Resting | None) -> None:
-        """The same for one with a window, whose item is under way until this returns.
+        """``put`` for a map with a window, whose item is under way until this returns.
 
         ``run`` is told if it returns only after other items have been taken.
         """

@@ -193,8 +193,8 @@ class ReconnectingConnector(ConnectorBase):
 
     def _opened(self, first: asyncio.Future[None]) -> None:
         """The connection has all subscriptions, and takes messages."""
-        _log.info("%r is connected", self)
         self._tell(ConnectionState(True))
+        _log.info("opened %r", self)
         if not first.done():
             first.set_result(None)
 

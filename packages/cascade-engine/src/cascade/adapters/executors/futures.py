@@ -46,9 +46,9 @@ class FuturesExecutor:
 
     The pool cannot end a call that takes too long: it goes on there, and its result is dropped
     (M8). Workers on this machine mark the calls that they begin: each is begun at most once without
-    a retry, also by a pool that makes the calls of a dead process again. Those that had begun have
-    failed with a WorkerLostError, and so have all of a turn whose worker is on another machine;
-    there the pool must not repeat calls by itself.
+    a retry, also by a pool that makes the calls of a dead process again. After the death of a
+    worker, its begun calls fail with a WorkerLostError. If the worker was on another machine, all
+    calls of its turn fail; such a pool must not repeat calls by itself.
 
     Args:
         pool: Has ``submit``, which gives futures, and workers that can import ``cascade``.
@@ -205,8 +205,8 @@ class FuturesExecutor:
             for call, loss in lost:
                 call.on_end(Outcome("failed", error=loss))
         if len(self._turns):
-            # A pool may tell of its end while it holds the lock that ``submit`` takes, as that of
-            # the standard library does on newer Pythons.
+            # A pool may report its end while it holds the lock that ``submit`` takes; the pool of
+            # the standard library does so on newer Pythons.
             threading.Thread(target=self._fill, name="cascade-futures", daemon=True).start()
 
     def _settle(self, calls: list[RemoteCall], ends: list[Any]) -> None:

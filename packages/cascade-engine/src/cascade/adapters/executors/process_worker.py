@@ -101,7 +101,7 @@ class Board:
         """The outcomes so far, with their seconds.
 
         Args:
-            large: Data and buffers of those that came through the pipe.
+            large: Data and buffers of the outcomes that came through the pipe.
         """
         at, from_pipe = _FIRST, iter(large)
         for _ in range(_COUNT.unpack_from(self._bytes, 4)[0]):
@@ -130,7 +130,7 @@ class Settings(NamedTuple):
     is_set: bool = False
 
     def now(self) -> Settings:
-        """The same, with the environment as it is now. In the driver."""
+        """These settings, with the present environment of the driver."""
         return self._replace(is_set=any(name in os.environ for name in _THREADS))
 
     def name(self, name: str) -> str:

@@ -19,8 +19,8 @@ from cascade.spec.wire import SHARED_ABOVE, joined
 
 #: Whether this system has such files.
 CAN_SHARE: Final = hasattr(os, "memfd_create")
-#: Most files that wait in this process at the same time, and most that it has mapped: each needs a
-#: descriptor. Further values go through the pipe, or are copied.
+#: Most files that wait in this process at the same time, and most mapped files: each needs a
+#: descriptor. Beyond that, values go through the pipe, or are copied.
 _MOST: Final = 64
 #: Buffers begin at multiples of this.
 _ALIGNED: Final = 64

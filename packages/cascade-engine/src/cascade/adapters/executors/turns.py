@@ -90,7 +90,7 @@ class Turns:
         return calls
 
     def note(self, call: RemoteCall, seconds: float, *, alone: bool = False) -> None:
-        """Record the duration of a call. Longer ones count at once, shorter ones by and by.
+        """Record the duration of a call. Longer durations count at once, shorter ones gradually.
 
         Args:
             call: The call.

@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 from psycopg.types.numeric import Int8
 
 from cascade.adapters.stores import transitions
+from cascade.adapters.stores.filters import condition
 from cascade.adapters.stores.postgres_server import NOW, Connection, Cursor, pipeline
 from cascade.spec.run_rows import (
     FINISHED,
@@ -296,18 +297,8 @@ def claim(
 
 def fitting(connection: Connection, where: Filter) -> list[RunRecord]:
     """Runs that a filter lets through, the newest first."""
-    parts, values = [], []
-    for part, value in (
-        ("status = ANY(%s)", [str(status) for status in where.statuses] or None),
-        ("target = %s", where.target),
-        ("parent = %s", where.parent),
-        ("number < %s", where.before),
-    ):
-        if value is not None:
-            parts.append(part)
-            values.append(value)
-    fits = f"WHERE {' AND '.join(parts)} " if parts else ""
-    return select(connection, f"{fits}ORDER BY number DESC LIMIT %s", *values, where.limit)
+    clauses, values = condition(where, "%s")
+    return select(connection, clauses, *values)
 
 
 def load(connection: Connection, number: int) -> Loaded | None:

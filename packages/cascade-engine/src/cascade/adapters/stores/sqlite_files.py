@@ -121,7 +121,7 @@ class SQLiteFile:
 
     def error(self, error: sqlite3.Error) -> StoreError:
         """The StoreError for an error of SQLite."""
-        code = _code(error)
+        code = code_of(error)
         advice = _ADVICE.get(code, "").format(timeout=self.timeout)
         text = f"{self} cannot be used: {error}" + (f" ({advice})" if advice else "")
         return StoreError(text, code in _TRANSIENT)
@@ -145,7 +145,7 @@ class SQLiteFile:
             try:
                 return attempt()
             except sqlite3.OperationalError as error:
-                busy = _code(error) == sqlite3.SQLITE_BUSY
+                busy = code_of(error) == sqlite3.SQLITE_BUSY
                 if not busy or time.monotonic() > until:
                     raise
             time.sleep(_PAUSE)
@@ -165,13 +165,13 @@ class SQLiteFile:
             )
 
 
-def _code(error: sqlite3.Error) -> int:
-    """Its primary code; 0 if it is not from SQLite itself."""
+def code_of(error: sqlite3.Error) -> int:
+    """The primary code of an error of ``sqlite3``; 0 for an error that SQLite has not raised."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _is_fault(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.Error) and _code(error) in _FAULTS
+    return isinstance(error, sqlite3.Error) and code_of(error) in _FAULTS
 
 
 class Writing:
@@ -209,7 +209,7 @@ class Writing:
 
     def _undo(self, error: BaseException) -> None:
         if isinstance(error, sqlite3.Error):
-            self._connection.close()  # which rolls back whatever state it is in
+            self._connection.close()  # this rolls back, in any state of the connection
         else:
             self._connection.execute("ROLLBACK")
 

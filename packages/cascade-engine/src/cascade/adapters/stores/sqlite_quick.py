@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from cascade.adapters.stores import sqlite_rows
-from cascade.adapters.stores.sqlite_files import SQLiteFile, Writing
+from cascade.adapters.stores.sqlite_files import SQLiteFile, Writing, code_of
 from cascade.spec.run_rows import Commit, Receipt
 
 #: One commit of so many is left to the other connection. Each writes some pages of 4 KiB to the
@@ -44,7 +44,7 @@ class QuickCommits:
                 return sqlite_rows.commit(connection, batch, time.time(), seconds)
         except sqlite3.Error as error:
             self._connection = None
-            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            if code_of(error) == sqlite3.SQLITE_BUSY:
                 return None
             raise self._file.error(error) from error
 

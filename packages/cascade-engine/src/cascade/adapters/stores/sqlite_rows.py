@@ -15,6 +15,7 @@ from itertools import chain
 from typing import Any
 
 from cascade.adapters.stores import transitions
+from cascade.adapters.stores.filters import condition
 from cascade.spec.run_rows import (
     FINISHED,
     Blob,
@@ -278,21 +279,8 @@ def due(
 
 def fitting(connection: sqlite3.Connection, where: Filter) -> list[RunRecord]:
     """Runs that a filter lets through, the newest first."""
-    parts: list[str] = []
-    values: list[Any] = []
-    if where.statuses:
-        parts.append(f"status IN ({', '.join('?' * len(where.statuses))})")
-        values += where.statuses
-    for part, value in (
-        ("target = ?", where.target),
-        ("parent = ?", where.parent),
-        ("number < ?", where.before),
-    ):
-        if value is not None:
-            parts.append(part)
-            values.append(value)
-    fits = f"WHERE {' AND '.join(parts)} " if parts else ""
-    return select(connection, f"{fits}ORDER BY number DESC LIMIT ?", *values, where.limit)
+    clauses, values = condition(where, "?")
+    return select(connection, clauses, *values)
 
 
 def load(connection: sqlite3.Connection, run: RunRecord) -> Loaded:

@@ -155,7 +155,7 @@ class StoredRun(Generic[R]):
         raise error
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        """What the store knows of the run, for notebooks; only its name if that is away."""
+        """The state of the run in its store, for notebooks; without the store only its name."""
         from cascade.runtime.telemetry.html_tables import html_lines  # only notebooks need it
 
         try:
@@ -173,10 +173,11 @@ class StoredRun(Generic[R]):
 
 def _lines(run: RunRecord, error: Any) -> list[str]:
     """The state of a run for people."""
-    state, owner = str(run.status), f" in {run.owner}" if run.owner else ""
+    state = str(run.status)
     if run.ended is not None:
         state += f" after {duration_text(max(0.0, run.ended - run.created))}"
     else:
+        owner = f" in {run.owner}" if run.owner else ""
         state += f"{owner}, created {duration_text(max(0.0, time() - run.created))} ago"
     lines = [f"{run.target}, run {run.run_id}: {state}"]
     if isinstance(error, BaseException):

@@ -15,7 +15,17 @@ from cascade.runtime.durable.keys import Named
 class Place:
     """A node that has continued at least once."""
 
-    __slots__ = ("due", "inner", "is_recorded", "keeps", "owner", "passed", "same", "step")
+    __slots__ = (
+        "adrift",
+        "due",
+        "inner",
+        "is_recorded",
+        "keeps",
+        "owner",
+        "passed",
+        "same",
+        "step",
+    )
 
     def __init__(self, owner: NodeKey | None) -> None:
         self.owner = owner
@@ -33,6 +43,8 @@ class Place:
         self.same: NodeKey | None = None
         #: Nodes whose rows are dropped with its present step.
         self.inner: list[NodeKey] = []
+        #: Nodes that a step of it has needed, if it is not known which one; None without any.
+        self.adrift: dict[NodeKey, None] | None = None
 
 
 class Places:
@@ -51,9 +63,9 @@ class Places:
         self._places: dict[NodeKey, Place] = {}
         #: Target of a graph → the node that has continued as it, which gets the same outcome.
         self._same: dict[NodeKey, NodeKey] = {}
-        #: Nodes that an unknown step of their owner has needed → that owner.
+        #: Node that an unknown step of its owner has needed → that owner.
         self._adrift: dict[NodeKey, NodeKey] = {}
-        #: All are empty as long as no node has continued.
+        #: Collections that stay empty until the first node continues.
         self.all: tuple[Sized, ...] = self._places, self._same
 
     @property
@@ -117,12 +129,18 @@ class Places:
         """
         if owner is not None:
             self._adrift[key] = owner
-            self._of(owner)
+            place = self._of(owner)
+            place.adrift = place.adrift or {}
+            place.adrift[key] = None
 
     def meet(self, key: NodeKey) -> None:
         """The present step of its owner needs a node."""
-        if key in self._adrift:
-            self.add_inner(key, self._adrift.pop(key))
+        owner = self._adrift.pop(key, None)
+        if owner is not None:
+            place = self._of(owner)
+            place.inner.append(key)
+            if place.adrift is not None:
+                place.adrift.pop(key, None)
 
     def drop_inner(self, place: Place) -> None:
         """Drop all that is kept of the nodes that only a step of ``place`` has needed."""
@@ -139,9 +157,11 @@ class Places:
             self._same.pop(place.same, None)
         if place.is_recorded:
             self._drop_record(key)
-        for inner in [inner for inner, owner in self._adrift.items() if owner == key]:
-            del self._adrift[inner]
-            place.inner.append(inner)
+        if place.adrift is not None:
+            for inner in place.adrift:
+                self._adrift.pop(inner, None)
+            place.inner += place.adrift
+            place.adrift = None
         self.drop_inner(place)
 
     def forget_all(self) -> None:

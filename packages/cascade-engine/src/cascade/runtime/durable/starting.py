@@ -69,7 +69,7 @@ async def _owned(
 async def _claimed(
     runs: DurableRuns, wanted: Wanted, run: RunRecord, stack: AsyncExitStack
 ) -> tuple[RunRecord, Tenure | None, Loaded | None]:
-    """The same of a run that is in the store: compared first, and claimed then."""
+    """``_owned`` for a run that the store has: its target is compared before the claim."""
     loaded = await runs.call(runs.store.load, run.number)
     check_same(runs.codec, wanted, run, loaded)
     if run.status is RunStatus.SUCCEEDED:
@@ -82,11 +82,11 @@ async def _claimed(
 
 
 def as_claimed(run: RunRecord, loaded: Loaded) -> Loaded | None:
-    """What was read of a run before its claim, if that is all that is known of it; else None.
+    """The rows of a run that were read before its claim; None if others may have written since.
 
     Args:
-        run: As it was claimed.
-        loaded: As it was read. A process that executed it then may have written more.
+        run: The run, as it was claimed.
+        loaded: Its rows. If a process executed the run at that time, it may have written more.
     """
     before = loaded.run
     as_before = before.number, before.epoch + 1, before.inbox

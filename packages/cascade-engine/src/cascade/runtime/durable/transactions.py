@@ -38,7 +38,7 @@ class Transactions:
         self._committed: set[NodeKey] = set()
         #: Node with such a task that is being called → what its attempts have in common.
         self._calls: dict[NodeKey, Any] = {}
-        #: All are empty as long as no task has had a transaction.
+        #: Collections that stay empty until the first transaction.
         self.all: tuple[Sized, ...] = self._committed, self._calls
 
     def load(self, outcome: Outcome) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""Events of hosted runs on their way to the driver, whose subscribers get them as its own."""
+"""Events of hosted runs as bytes: hosts send them, and the driver publishes them on its bus."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cascade.spec.wire_errors import dumps_error, loads_error
 
 @cache
 def _kinds() -> dict[str, type[Notice]]:
-    """The events of runs, by name, without the classes that others inherit from."""
+    """Name → class of each event of runs; base classes are left out."""
     found = [kind for kind in vars(events).values() if isinstance(kind, type)]
     return {
         kind.__name__: kind
@@ -28,7 +28,7 @@ def _kinds() -> dict[str, type[Notice]]:
 
 
 def wanted(wants: Callable[[type[Notice]], bool]) -> tuple[str, ...]:
-    """The names of the events that a bus has subscribers for."""
+    """The names of the events for which a bus has subscribers."""
     return tuple(name for name, kind in _kinds().items() if wants(kind))
 
 

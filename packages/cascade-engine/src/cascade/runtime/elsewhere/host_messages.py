@@ -45,7 +45,7 @@ class Progress(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What has happened in the runs of a host."""
+    """Events and progress of the runs of a host."""
 
     #: See ``host_events``.
     events: Sequence[bytes] = ()
@@ -61,7 +61,7 @@ class SharedAmounts(NamedTuple):
 
 
 class NotReady(NamedTuple):
-    """The process is there, but cannot execute runs; and the reason."""
+    """The process has started, but cannot execute runs: ``problem`` is the reason."""
 
     problem: str
 

@@ -52,8 +52,8 @@ class Losses:
     def __init__(self, run: RunRecord) -> None:
         self._run = run
         self._epoch = run.epoch
-        #: Since the last progress: all of them, those that count against the run, and those that
-        #: have not begun it.
+        #: Processes that were lost since the last progress: all, those that count against the run,
+        #: and those that ended before they began it.
         self._lost = self._blamed = self._not_begun = 0
 
     @property
@@ -120,6 +120,6 @@ def how_ended(code: int | None) -> str:
 
 
 def memory_hint(code: int | None) -> str:
-    """A question that follows how a process has ended, if that may have been for lack of memory."""
+    """A question about memory, to follow ``how_ended``; empty for most exit codes."""
     is_killed = code is not None and -code == getattr(signal, "SIGKILL", 0) != 0
     return "; was the system out of memory?" if is_killed else ""

@@ -269,10 +269,10 @@ def serve(
     """Make calls in a worker of a pool: their outcomes as tuples, and the seconds of each.
 
     Args:
-        tasks: What they need.
+        tasks: Token → bytes of the tasks and providers that the calls need.
         calls: See ``Server.call``.
-        place: Where to mark that they begin; None for no marks. The data of a call that was not
-            made says why.
+        place: Where to mark the calls that begin; None for no marks. The outcome of a call that
+            was not made has the reason as its data.
     """
     _here.learn(tasks)
     marks = None if place is None else TurnMarks(Place(*place))

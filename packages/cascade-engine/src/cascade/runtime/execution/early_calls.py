@@ -57,8 +57,8 @@ class EarlyTasks:
         monitor: Watches the steps of the calls.
 
     Attributes:
-        lasting: Operations that were a whole run, and whose calls have not ended in their first
-            step.
+        lasting: Operations that were the target of a run, and of which a call did not end in its
+            first step.
     """
 
     __slots__ = ("lasting", "loop", "monitor", "spare")

@@ -10,20 +10,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
 from cascade.runtime.execution.event_loop_calls import MOMENT
 from cascade.runtime.execution.placement import belongs_on_loop
 from cascade.runtime.graph_path.lane_protocol import Lanes
+from cascade.runtime.graph_path.loop_queue import LoopQueue
 from cascade.runtime.graph_path.queues.limit_waits import LimitWaits
 from cascade.runtime.graph_path.queues.ranks import by_rank
 from cascade.runtime.graph_path.queues.ready import ByPriority
 from cascade.runtime.graph_path.queues.resource_waits import ResourceWaits
 from cascade.runtime.graph_path.queues.retry_delays import RetryDelays
 from cascade.runtime.graph_path.queues.stages import Stages
-from cascade.runtime.graph_path.record_intervals import RENEWAL
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work, node_of
 from cascade.runtime.graph_path.workers.thread_wait_reports import ThreadWaitReports
@@ -39,7 +39,7 @@ from cascade.spec.operation import Operation
 _MOST_FILLED = 200
 
 
-class Dispatch:
+class Dispatch(LoopQueue):
     """Sends nodes of one run to their lanes. Made and stopped in the event loop's thread.
 
     Args:
@@ -137,20 +137,11 @@ class Dispatch:
         """The calls in other processes; None if there were none."""
         return self._parts.made("remote_lane")
 
-    def begin_in_place(self) -> None:
-        """Count an item that the run's own asyncio task works on. Under the lock."""
-        self._sent_in_all += 1
-
     @property
     def has_more(self) -> bool:
         """Whether any item is ready."""
         pool = self.workers
         return bool(self.sent or (pool is not None and pool.ready))
-
-    @property
-    def has_one(self) -> bool:
-        """Whether the loop's lane has exactly one item, or one on its way."""
-        return self._on_loop_now == 1
 
     def rank(self) -> None:
         """Order ready nodes by priority from now on (M24). From any thread."""
@@ -291,10 +282,6 @@ class Dispatch:
         self.pool.wake()
         self.idle()
 
-    @property
-    def _on_loop_now(self) -> int:
-        return self._sent_in_all - self._left
-
     def begin(self, target: Operation) -> None:
         """Have the first items worked on, all of which were pushed or sent.
 
@@ -361,7 +348,7 @@ class Dispatch:
         if self.lanes is not None:
             self.lanes.refused(error)
 
-    # -- the loop's lane ----------------------------------------------------------------------
+    # -- sending ------------------------------------------------------------------------------
 
     def _to_workers(self, item: Item, operation: Operation, first: bool = False) -> None:
         if first:
@@ -370,77 +357,6 @@ class Dispatch:
             self.pool.push(item)
         if operation.mode == "blocking":
             self._run.call_in_loop(self.pool.wake_another)
-
-    def to_loop(self, item: Item) -> None:
-        """Send an item to the loop's lane. Under the lock."""
-        self._sent_in_all += 1
-        self.sent.append(item)
-        if not self.is_pumping:
-            self.pump_soon()
-
-    def pump_soon(self) -> None:
-        """Have sent items begun in a turn of the event loop. From any thread."""
-        self.is_pumping = True
-        loop, context = self._run.loop, self._run.context.copy()
-        if threading.get_ident() == self._thread:
-            loop.call_soon(self._pump, context=context)
-        else:
-            loop.call_soon_threadsafe(self._pump, context=context)
-
-    def _pump(self) -> None:
-        if self.lanes is None:
-            return
-        journal = self._run.journal
-        if journal is not None and journal.desk.is_overdue:
-            journal.desk.hurry()
-            self._run.loop.call_later(RENEWAL, self._pump)  # in the same context
-        else:
-            self.lanes.pump()
-
-    def start_task(self, item: Item) -> None:
-        """Give an item an asyncio task of its own. In the loop's thread."""
-        if not self._end.stopping:
-            assert self.lanes is not None
-            lane = self.lanes.work_on(item)
-            self.goes_on_in(self._run.loop.create_task(lane, context=self._run.context.copy()))
-
-    def goes_on_in(self, task: asyncio.Task[Any]) -> None:
-        """Note that an item is handled in ``task``, which then calls ``left``."""
-        self._tasks.add(task)
-
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Begin an asyncio task that the end of the run cancels and awaits."""
-        task = self._run.loop.create_task(work, context=self._run.context.copy())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def left(self, task: asyncio.Task[Any]) -> None:
-        """The current asyncio task, which is ``task``, has handled its item, and ends."""
-        self._tasks.discard(task)
-        self._left += 1  # inlined ``ended``
-        pool = self.workers
-        if pool is not None and pool.ready:
-            pool.wake()
-        if self._left == self._sent_in_all:
-            self.idle()
-
-    def ended(self, count: int) -> None:
-        """So many items of the loop's lane were handled. In the loop's thread."""
-        self._left += count
-        pool = self.workers
-        if pool is not None:
-            pool.wake()
-        if self._left == self._sent_in_all:
-            self.idle()
-
-    def rest(self) -> None:
-        """An item of this lane waits for other nodes only. In the loop's thread."""
-        self.ended(1)
-
-    def go_on(self) -> None:
-        """Such an item goes on, so that the run is busy. From any thread."""
-        with self._lock:
-            self._sent_in_all += 1
 
     # -- the end ------------------------------------------------------------------------------
 

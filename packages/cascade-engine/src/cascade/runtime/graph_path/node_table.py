@@ -16,7 +16,7 @@ from cascade.graph.build import build_graph
 from cascade.graph.wiring import Several, Wiring, users_of, wire
 from cascade.runtime.diagnostics.tracebacks import leave_out_machinery
 from cascade.runtime.execution.waiting import Waiting
-from cascade.runtime.graph_path.queues.stages import Stages
+from cascade.runtime.graph_path.queues.stages import Stages, stages_of
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import (
     NONE_FOREIGN,
@@ -26,7 +26,6 @@ from cascade.runtime.graph_path.segments import (
     Handed,
     Segment,
     Shares,
-    priorities,
 )
 from cascade.runtime.graph_path.standstill import lacking, standstill
 from cascade.runtime.graph_path.streams import Streams, is_list_of_items
@@ -50,8 +49,8 @@ class Nodes:
 
     Args:
         parts: The other parts of the run.
-        solver: Gives nodes their priorities; None if any order will do.
-        stages: Receives the priorities of the first segment.
+        solver: Plans the stages of nodes; None if any order will do.
+        stages: Receives the stages of the first segment.
     """
 
     def __init__(
@@ -118,7 +117,7 @@ class Nodes:
             self._parts.dispatch.rank()
         if self._solver is not None:
             graph = build_graph(wiring.target, known=set(wiring.outside).__contains__)
-            segment.priority = priorities(self._solver.resolve(graph), graph)
+            segment.priority = stages_of(self._solver.resolve(graph), graph)
             if self._stages is not None and self.first is None:
                 self._stages.of_first = segment.priority
         if self.first is None:

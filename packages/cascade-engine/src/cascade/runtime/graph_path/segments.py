@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from cascade.graph.build import inputs_of
-from cascade.graph.model import Graph
 from cascade.graph.wiring import Several, Wiring, users_of
 from cascade.runtime.diagnostics.error_notes import PathToTarget
 from cascade.runtime.semantics.outcomes import RELEASED, Failed
@@ -19,7 +18,6 @@ from cascade.spec.lazy_value import NO_KWARGS
 from cascade.spec.mapping import stand_in, takes_over
 from cascade.spec.operation import Operation
 from cascade.spec.policies import CallPolicies
-from cascade.spec.protocols import ExecutionPlan
 from cascade.spec.task import Task
 
 if TYPE_CHECKING:
@@ -424,21 +422,6 @@ class Handed:
 
 #: The use of the value of a segment's target.
 Continuation = Resume | Address | Handed | None
-
-
-def priorities(plan: ExecutionPlan, graph: Graph) -> dict[LazyResult[Any], int]:
-    """The stage of each node.
-
-    Raises:
-        ValueError: The plan leaves a node out.
-    """
-    priority = {
-        graph.lazies[node.index]: stage for stage, nodes in enumerate(plan) for node in nodes
-    }
-    for lazy in graph.lazies:
-        if lazy not in priority:
-            raise ValueError(f"the solver's plan leaves out the node '{lazy.name}'")
-    return priority
 
 
 def _item_or_value(

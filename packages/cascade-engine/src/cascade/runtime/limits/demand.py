@@ -14,10 +14,10 @@ from cascade.runtime.limits.shared_rates import SharedRateRule, shared_among
 if TYPE_CHECKING:
     import asyncio
 
-    from cascade.runtime.limits.capacities import Capacities
+    from cascade.runtime.limits.permit_queue import PermitQueue
 
 
-def demand(queue: Capacities, most: int) -> tuple[list[dict[str, Any]], set[SharedRateRule]]:
+def demand(queue: PermitQueue, most: int) -> tuple[list[dict[str, Any]], set[SharedRateRule]]:
     """What waiting permits lack, in the order of the queue. Under its lock.
 
     Args:
@@ -47,19 +47,19 @@ def demand(queue: Capacities, most: int) -> tuple[list[dict[str, Any]], set[Shar
     return [need for _, _, need in islice(merge(*lines), most)], lacking
 
 
-def time_of(queue: Capacities, otherwise: float) -> float:
+def time_of(queue: PermitQueue, otherwise: float) -> float:
     """The time in the event loop of a waiting permit. Under the lock of the queue."""
     for _, head in _lines(queue):
         return head.now()
     return otherwise
 
 
-def loops_of(queue: Capacities) -> set[asyncio.AbstractEventLoop]:
+def loops_of(queue: PermitQueue) -> set[asyncio.AbstractEventLoop]:
     """The event loops of the first waiting permits. Under the lock of the queue."""
     return {head.run.loop for _, head in _lines(queue)}
 
 
-def _lines(queue: Capacities) -> Iterator[tuple[OrderedDict[Permit, None], Permit]]:
+def _lines(queue: PermitQueue) -> Iterator[tuple[OrderedDict[Permit, None], Permit]]:
     """Each line and its first permit."""
     for line in queue._lines.values():
         yield line, next(iter(line))

@@ -98,7 +98,7 @@ class SharedRateRule(BaseRule):
         self._until = math.inf
 
     def keep(self, at: float, opens: float) -> None:
-        """Keep the unused tokens of those that were taken out ``at`` a time.
+        """Keep the unused tokens among the tokens that the store gave out at the time ``at``.
 
         Args:
             opens: When it pays to ask again, on the manager's clock; inf if that will be told.

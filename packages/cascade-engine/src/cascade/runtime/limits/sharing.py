@@ -1,7 +1,7 @@
 """Sharing: the capacities and rates of a process that it shares with others, through a store.
 
 The ledger in the store grants amounts to the process for its attempts, and the process returns them
-when the attempts end. The queue of the process (``capacities``) gives granted amounts to its
+when the attempts end. The queue of the process (``permit_queue``) gives granted amounts to its
 attempts in their order. The ledger reserves amounts for attempts that wait, because only the ledger
 knows the free amounts. An attempt that finds no free amount in the process waits until a *round* to
 the store has brought its amounts.
@@ -37,7 +37,7 @@ from cascade.runtime.limits.shared_rates import SharedRateRule, shared_among
 from cascade.spec.errors import ArgumentError, StoreError
 
 if TYPE_CHECKING:
-    from cascade.runtime.limits.capacities import Capacities
+    from cascade.runtime.limits.permit_queue import PermitQueue
     from cascade.spec.run_store import RunStore
 
 _log = logging.getLogger("cascade.limits")
@@ -79,7 +79,7 @@ class Sharing:
 
     def __init__(
         self,
-        queue: Capacities,
+        queue: PermitQueue,
         store: RunStore | str,
         totals: Mapping[str, Fraction | int],
         lease: float,

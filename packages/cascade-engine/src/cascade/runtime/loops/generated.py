@@ -173,7 +173,7 @@ def _by_name(keyword: Sequence[str], names: Sequence[str], is_async: bool) -> It
 
 
 def _looked_at(name: str, names: Sequence[str]) -> Iterator[str]:
-    """Leave an argument that may be lazy to the node; that of the last step was looked at (M2).
+    """Leave an argument that may be lazy to the node, unless the last step had it as well (M2).
 
     Most arguments have the type of the last step's, which takes least to compare.
     """

@@ -1,8 +1,8 @@
 """GivenArguments: the arguments of calls, with shared resources in place of their markers.
 
-Shared resources are values once they are open. The nodes of a task that say nothing else about its
-resources have one dict as their keyword arguments (``Task.__call__``). So what was found for the
-last node mostly holds for the next, which saves a service most of what a resource costs.
+Once a shared resource is open, all calls get the same object. Nodes of one task mostly share one
+dict of keyword arguments (``Task.__call__``), so the filled dict of the last node mostly fits the
+next one. Keeping it saves most of the cost of a resource.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class GivenArguments:
         #: asked for them.
         self._shared: dict[ResourceDefinition[Any], ResourceInstance] = {}
         self.opened: dict[Inject, ResourceInstance] = {}
-        #: The keyword arguments of a call, all of which are open resources; these in place of their
-        #: markers; and their instances.
+        #: The last keyword arguments that were all open resources; the same dict with the resources
+        #: in place of their markers; and the instances.
         self.last_given: tuple[object, dict[str, Any], tuple[ResourceInstance, ...]] = _NONE_GIVEN
-        self._seen = 0  # the id of such arguments, which may come once and not again
+        #: The id of the last dict of keyword arguments: only one that comes again is kept.
+        self._seen = 0
 
     def ready(self, wanted: Inject) -> ResourceInstance | None:
         """The instance of a shared resource that is open; None if it is not."""
@@ -55,7 +56,10 @@ class GivenArguments:
         return None
 
     def given_by_name(self, node: LazyResult[Any]) -> dict[str, Any] | None:
-        """The keyword arguments of a node, if these are remembered, and all that it is given."""
+        """The filled keyword arguments of a node, if they are kept; None if they are not.
+
+        None as well if the node is given other resources by position.
+        """
         last, given, instances = self.last_given
         if node.kwargs is not last or Inject in map(type, node.args):
             return None
@@ -67,7 +71,7 @@ class GivenArguments:
     def to(
         self, node: LazyResult[Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[Sequence[Any], dict[str, Any]]:
-        """The arguments of a node's call with its resources, none of which is ``unopened``."""
+        """The arguments of a node's call with its resources, which all have to be open."""
         named = self.given_by_name(node)
         if named is None:
             args, named = self.given(args, kwargs)
@@ -75,7 +79,7 @@ class GivenArguments:
         return args, named
 
     def remember(self, kwargs: dict[str, Any], given: dict[str, Any]) -> None:
-        """Remember keyword arguments that come again, unless there are any of the user's."""
+        """Keep keyword arguments that come a second time, if all of them are resources."""
         if id(kwargs) != self._seen:
             self._seen = id(kwargs)
             return
@@ -95,7 +99,7 @@ class GivenArguments:
     def given(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[list[Any], dict[str, Any]]:
-        """The same where none is ``unopened``."""
+        """``filled`` for a call whose resources are all shared and open."""
         opened = self.opened
         named = {n: opened[v].resource if type(v) is Inject else v for n, v in kwargs.items()}
         return [opened[v].resource if type(v) is Inject else v for v in args], named

@@ -65,7 +65,7 @@ class ResourceSession(GivenArguments):
         #: Abandoned call → the run's resources that it uses.
         self._claims: dict[Future[Any], set[ResourceInstance]] = {}
         self._over = False
-        #: Keyword arguments, all of which are resources, of a call that needs an Attempt.
+        #: The last keyword arguments that are all resources and need an Attempt.
         self._last_own: object = None
         #: Marker → whether its resource is shared.
         self._is_shared: dict[Inject, bool] = {}
@@ -103,6 +103,7 @@ class ResourceSession(GivenArguments):
         """
         self._over = True
         self.forget()
+        self._last_own = None
         if not self._open and self._bound is None:
             return  # nothing was opened, as in most runs
         claimed = set().union(*self._claims.values())

@@ -68,7 +68,7 @@ class StraightLine:
     def __init__(self, found: Walk, kept: Container[LazyResult[Any]] = ()) -> None:
         self.tasks = [lazy.task for lazy in found.lazies]
         self.kept = kept
-        # Those of Param and Env are not called: the values are read before it is entered.
+        # Operations of Param and Env are not called: their values are read before it is entered.
         called = [lazy.task for lazy in found.lazies if not isinstance(lazy, Source)]
         distinct = list({id(task): task for task in called}.values())
         #: Whether a call may reach ``asyncio.run``, as far as the code shows.

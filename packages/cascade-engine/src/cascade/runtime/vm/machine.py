@@ -122,7 +122,7 @@ class VirtualMachine:
                 del small
             graph = GraphRun(run, _SOLVER, self._tier, compiled=True, reports=reports)
             return await graph.value(target, begun)
-        del begun  # what the first call has returned
+        del begun  # it holds the result of the first call
         try:
             await lone.started()
         except asyncio.CancelledError as error:

@@ -288,7 +288,7 @@ def _outcome(codec: Codec, body: bytes | None) -> str:
 
 
 def _error_lines(form: dict[str, Any]) -> Iterator[str]:
-    """The same of an error in its stored form; see ``cascade.graph.forms``."""
+    """The lines of an error in its stored form; see ``cascade.graph.forms``."""
     kind, args, state, cause = form["$error"]
     if cause is not None:
         yield from _error_lines(cause)

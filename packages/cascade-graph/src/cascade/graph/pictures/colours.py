@@ -27,5 +27,5 @@ COLOURS = {
     "skipped": Colour("#6e7781", dashed=True),
     "cancelled": Colour("#8250df", dashed=True),
 }
-#: That of the arrows of tail calls, and of calls that make a loop.
+#: The colour of the arrows of tail calls, and of calls that make a loop.
 LOOP = "#8250df"

@@ -1,8 +1,8 @@
-"""The tasks that a task continues as by tail calls, and its loops by calls, as its code names them.
+"""Continuations of tasks, found in their code: tail calls, and loops of calls.
 
-A task that returns ``agent.tail(…)`` continues as that task. One that returns ``fib(n - 1)``, or a
-lazy value or a container that is made from it, continues as something that calls that task. Only
-calls that lead to a loop are found: of the others, a run has as many as a task calls tasks.
+A task that returns ``agent.tail(…)`` continues as that task. A task that returns ``fib(n - 1)``, or
+a lazy value or container made from it, calls that task. Tail calls are always found, calls only if
+they lead to a loop: a drawing of all calls in the code would hide the graph.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from cascade.spec.code_names import (
 from cascade.spec.methods import BoundTask
 from cascade.spec.task import Task
 
-#: A tail call of a task, or a call of one that is part of what the other returns.
+#: The code of a task makes a tail call of another task, or calls it.
 Way: TypeAlias = Literal["tail", "calls"]
 _AnyTask: TypeAlias = Task[..., Any]
-#: Task → the tasks that it names, and how.
+#: Task → the tasks that its code continues as or calls.
 _Named: TypeAlias = dict[_AnyTask, Mapping[_AnyTask, Way]]
 
 #: Most tasks that are followed from one.
@@ -69,7 +69,7 @@ def continuations(task: _AnyTask) -> Mapping[_AnyTask, Mapping[_AnyTask, Way]]:
 def _follow(
     found: _Named, task: _AnyTask, named_by: Callable[[_AnyTask], Mapping[_AnyTask, Way]]
 ) -> None:
-    """Add ``task``, and what can be reached from it, to ``found``."""
+    """Add ``task``, and the tasks that can be reached from it, to ``found``."""
     todo = [task]
     while todo and len(found) < _MOST:
         next_one = todo.pop(0)
@@ -79,7 +79,7 @@ def _follow(
 
 
 def _leading_to_loops(named: _Named) -> Collection[_AnyTask]:
-    """The tasks from which a task can be reached that can reach itself."""
+    """The tasks on a loop, and those from which a loop can be reached."""
     reached: dict[_AnyTask, set[_AnyTask]] = {}
     for task in named:
         seen: set[_AnyTask] = set()
@@ -99,7 +99,7 @@ def _tails_of(task: _AnyTask) -> Mapping[_AnyTask, Way]:
 
 
 def _named_by(task: _AnyTask) -> Mapping[_AnyTask, Way]:
-    """The tasks whose ``tail`` the code of ``task`` names, and those that it calls or maps."""
+    """The tasks that the code of ``task`` makes tail calls of, calls or maps."""
     function = function_of(task.func)
     code = getattr(function, "__code__", None)
     if type(code) is not CodeType:
@@ -139,7 +139,7 @@ def _task_of(value: Any) -> _AnyTask | None:
 
 @lru_cache(maxsize=1024)
 def _paths(code: CodeType) -> tuple[tuple[str, ...], ...]:
-    """The names that are loaded by the code of a function, with their attributes."""
+    """The names that the code of a function loads, each with its attributes."""
     elsewhere = any(isinstance(c, tuple) and _TARGETS.intersection(c) for c in code.co_consts)
     found = dict.fromkeys(_loaded(code))
     return tuple(path for path in found if path[-1] != "TailCall" or not elsewhere)

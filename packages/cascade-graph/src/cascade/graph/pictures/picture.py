@@ -1,8 +1,8 @@
 """Picture: the boxes and arrows of a drawing of a graph, in any language.
 
 A map is one box, with the number of its items where that is known. So are many alike calls. A task
-that continues by tail calls has an arrow for each, to itself or to boxes for the other tasks. So
-has a task that calls itself, also by way of others, in what it returns.
+that continues by tail calls has an arrow for each, to itself or to boxes for the other tasks. Tasks
+that call themselves or each other have arrows for these calls.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.task import Task
 from cascade.spec.wording import visible
 
-#: The kinds of arrows from a task to one that it continues as, and to one that it calls then.
+#: The kinds of arrows for tail calls, and for calls that make a loop.
 TAIL: Final = "tail"
 CALLS: Final = "calls"
 #: The kind of a box for a task that another continues as, which is no node of its own.

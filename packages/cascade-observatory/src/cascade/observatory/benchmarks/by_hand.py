@@ -1,4 +1,4 @@
-"""Floors of durable runs: what ``sqlite3`` takes for the same rows and commits, written by hand.
+"""Floors of durable runs: the same rows and commits, written with ``sqlite3`` by hand.
 
 Nothing is left out that another process needs to go on: keys that are digests, the record of the
 target, outcomes with their heads, a lease and its check in each commit. All else is left out.
@@ -39,7 +39,7 @@ class ByHand:
 
     Args:
         path: The file, which is made.
-        synchronous: As that of SQLite.
+        synchronous: The value of SQLite's setting, such as ``"full"``.
     """
 
     def __init__(self, path: Path, synchronous: str) -> None:

@@ -36,11 +36,11 @@ STORES: Mapping[str, tuple[str, Durability]] = {
     "memory": ("memory:", "sync"),
 }
 POSTGRES = "PostgreSQL"
-#: Contender → the setting of SQLite with which the same rows are written without Cascade.
+#: Contender that writes the same rows without Cascade → SQLite's setting ``synchronous``.
 BY_HAND: Mapping[str, str] = {"by hand": "full", "by hand, normal": "normal"}
 #: The most µs at 25 M calls/s: what the journal adds to a node, and a step that is committed.
 NODE_MOST, STEP_MOST = 4.0, 150.0
-#: The most µs at 25 M calls/s that a step takes which reaches the disk, besides 1.2 commits.
+#: Target of a step that reaches the disk: µs at 25 M calls/s, on top of 1.2 commits.
 FULL_MOST, _COMMITS = 100.0, 1.2
 #: The most that snapshots may add to a loop, and a step without waiting to one that is not kept.
 LOOP_MOST, ASYNC_MOST = 1.01, 1.3

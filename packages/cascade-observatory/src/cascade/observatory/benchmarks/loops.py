@@ -195,7 +195,7 @@ def by_keyword(function: Callable[..., Any], arguments: Mapping[str, Any]) -> An
 
 
 def checked_by_position(task: Task[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """``by_position`` with what a loop must know of each step: its task, and that nothing is lazy.
+    """``by_position`` that checks each step: that it is the task's, and that no argument is lazy.
 
     Raises:
         TypeError: A step is for the engine.
@@ -213,7 +213,7 @@ def checked_by_position(task: Task[..., Any], arguments: Mapping[str, Any]) -> A
 
 
 def checked_by_keyword(task: Task[..., Any], arguments: Mapping[str, Any]) -> Any:
-    """The same for ``by_keyword``.
+    """``by_keyword`` with the same checks.
 
     Raises:
         TypeError: A step is for the engine.
@@ -272,7 +272,7 @@ class Loop:
         return self.trampoline(self.task.func, self.arguments(size))
 
     def bounce_checked(self, size: int) -> Any:
-        """The same with the checks of a loop."""
+        """``bounce`` with the checks of a loop."""
         return self.checked(self.task, self.arguments(size))
 
 

@@ -25,7 +25,7 @@ PLAIN, COROUTINE = "plain", "coroutine"
 RETRY, CACHE, CAPACITY = "with_retry", "with_cache", "with_capacity"
 RUN_PLAIN, RUN_COROUTINE = "run's, plain", "run's, coroutine"
 TASK_PLAIN, TASK_COROUTINE = "call's, plain", "call's, coroutine"
-#: What some of them have to do at least, written by hand, without nodes.
+#: The unavoidable work of two of these kinds, written by hand, without nodes.
 CACHE_BY_HAND, TASK_BY_HAND = "with_cache, by hand", "call's, coroutine, by hand"
 #: The most µs of a node, on a machine with 25 M calls/s.
 MOST: Mapping[str, float] = {

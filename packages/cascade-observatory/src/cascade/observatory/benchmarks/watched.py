@@ -1,4 +1,4 @@
-"""What an engine costs more while another process watches it, as the web view does.
+"""The cost of a process that watches an engine, as the web view does.
 
 Two engines with control planes run in processes of their own, and do the same work by turns. One of
 them is watched: asked for its runs, the nodes of the run under way, and its log. Their CPU times
@@ -77,7 +77,7 @@ WORKS: Final[Mapping[str, Callable[[Engine, int], Any]]] = {"graph": _graph, "ag
 
 
 class Cost(NamedTuple):
-    """The CPU time of a watched engine as a multiple of that of one that is not, with 95 %."""
+    """CPU time of a watched engine over that of an unwatched one, with its 95 % interval."""
 
     ratio: float
     least: float
@@ -132,7 +132,7 @@ async def _worker(name: str) -> AsyncIterator[_Worker]:
 
 
 def serve(name: str) -> None:
-    """The program of such a process: it does the work that lines on its standard input name."""
+    """The program of a worker: does the work that each line of its standard input names."""
     asyncio.run(_serve(name))
 
 

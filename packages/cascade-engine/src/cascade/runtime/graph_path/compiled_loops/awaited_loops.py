@@ -220,7 +220,7 @@ class AwaitedLoop(AwaitedCall):
             self._steps.end()
 
     def _note(self, note: Callable[[Work, Loop], None], loop: Loop) -> None:
-        """Have a batch noted; those of a long loop together, as long as no record is due."""
+        """Have a batch noted; a long loop notes several batches together until a record is due."""
         if self.outcome is PAUSED and self.work.policies.checkpoint is None:
             now = monotonic()
             if now < self._noted + OFTEN:

@@ -67,7 +67,7 @@ class LoopEntries:
         return work if self._enter(work, target.task, code) else None  # type: ignore[arg-type]
 
     def continued_at(self, target: LazyResult[Any], tail: TailCall) -> Work | None:
-        """The work of such a target whose call has returned ``tail``, in its loop; or None.
+        """The work, in its loop, of a target whose first call has returned ``tail``; or None.
 
         Raises:
             ArgumentError: ``tail`` does not fit.

@@ -59,8 +59,8 @@ class Job(Place):
         self.is_done = False
         self.thread = 0
         self._do = do
-        #: Taking the item of each is atomic, as in a TakenOnce; two of these would take as long as
-        #: all else that is made here.
+        #: Each has one item; to take it out is atomic, as in a TakenOnce. Two objects of that class
+        #: would take as long as the rest of this method.
         self._start, self._outcome = [None], [None]
 
     def leave(self) -> None:
@@ -133,8 +133,8 @@ class HeldJobs(Part):
         #: Closings that no thread has begun.
         self._closings: dict[Job, None] = {}
         self._is_waking = False
-        #: Keyword arguments that workers can open, and have to, all of them; and what is below
-        #: these. The nodes of a task mostly share them, as one object.
+        #: Keyword arguments of a call, if each of them is a resource that a worker has to open; and
+        #: the shared resources that these need. Nodes of one task mostly share such a dict.
         self._last: tuple[object, Sequence[Inject]] = (None, ())
         self._end.at_stop(self._stop)
 

@@ -135,7 +135,7 @@ class LightCalls(Part):
         args: Sequence[Any],
         kwargs: dict[str, Any],
     ) -> Ready:
-        """The same for a node with a cache, which has taken its inputs."""
+        """``ready`` for a node with a cache, which has taken its inputs."""
         given = marked(lazy, args, kwargs) if lazy._special & RESOURCES else (args, kwargs)
         try:
             found: Any = self._parts.caches.begin(segment, lazy, cache, *given)
@@ -152,7 +152,7 @@ class LightCalls(Part):
         given: tuple[Sequence[Any], dict[str, Any]],
         started: float,
     ) -> Work:
-        """The work of a node whose first call, with the arguments ``given``, was not the last."""
+        """The work of a node that needs more than its first call, made with ``given``."""
         if type(call[2]) is Flight:
             self._parts.caches.watch(call[2])
         return Work.called(segment, lazy, *marked(lazy, *given), started)

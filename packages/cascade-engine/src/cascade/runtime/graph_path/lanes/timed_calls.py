@@ -41,7 +41,7 @@ class _Timed:
         thread: The thread that makes it.
         cell: The cell of this thread; see ``WorkerPool``.
         due: The time at which it has to end.
-        called: The work whose call it is; of a light call, what ``Work.called`` makes it from.
+        called: The work; for a light call, the arguments with which ``Work.called`` makes it.
     """
 
     __slots__ = ("called", "cell", "due", "thread")
@@ -60,7 +60,7 @@ class TimedCalls(Part):
     def __init__(self, parts: RunParts) -> None:
         super().__init__(parts)
         self._time = self._run.loop.time
-        #: The calls under way. To take one out is atomic, and decides who ends it.
+        #: The calls under way. To take one out is atomic: the thread that succeeds ends the call.
         self._active: dict[_Timed, None] = {}
         self._dispatch.at_look(self._look)
 
@@ -81,7 +81,7 @@ class TimedCalls(Part):
         return GIVEN_UP if active.pop(timed, timed) else value
 
     def call_light(self, called: Called, cell: list[Any]) -> Any:
-        """The same for a light call; ``cell`` is that of the calling thread."""
+        """``call`` for a light call; ``cell`` belongs to the calling thread."""
         active = self._active
         _, lazy, args, kwargs, _ = called
         timeout = lazy._calls.timeout

@@ -30,7 +30,7 @@ class Flight:
     """A cached call under way. Equal ones of the run take over its value.
 
     Attributes:
-        cache, key, arguments: What its cache is asked with.
+        cache, key, arguments: The cache, and the key and arguments of the call in it.
         flights: The calls of its cache.
         segment, node: The node that is called.
         address: The address of the node's value, once that is watched.
@@ -59,7 +59,7 @@ class Flight:
         self.address: Address | None = None
 
 
-#: Of a node whose value comes from elsewhere.
+#: For a node that is not called: its value comes from a cache or another node.
 FOUND: Final = object()
 
 
@@ -112,10 +112,12 @@ class Caches(Part):
         work: Work | None = None,
         amounts: Mapping[str, Any] = NO_KWARGS,
     ) -> object:
-        """FOUND if the value of a node that is about to be called comes from elsewhere.
+        """Ask the cache of a node that is about to be called.
 
-        A Flight if the call is to be made, and ``settle`` called with its value; or ``watch``
-        before the node fails or goes on. None if the call is to be made without that.
+        Returns:
+            FOUND if the node is not called. Otherwise the call has to be made: after a Flight,
+            ``settle`` must be called with its value, or ``watch`` before the node fails or goes on;
+            after None, neither.
 
         Args:
             segment, node: The node.

@@ -212,7 +212,7 @@ class Pruning(Part):
 
 
 def plans_of(run: Run, cache: CachePolicy | None) -> PlannedCache | None:
-    """What a cache knows of nodes before a run; None if it knows nothing."""
+    """The part of a cache that can find values of nodes before a run; None without such a part."""
     if cache is ENGINES_CACHE:
         cache = run.cache
     if run.overrides is not None:

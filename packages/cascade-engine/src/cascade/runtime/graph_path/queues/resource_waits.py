@@ -123,7 +123,7 @@ class ResourceWaits:
         return True
 
     def joins(self, segment: Segment, node: LazyResult[Any]) -> bool:
-        """The same for a node that is given the resources of the last one, all of them by name."""
+        """``awaits`` for a node with the last one's keyword arguments and no other resources."""
         last, opening = self._last
         if opening is None or node.kwargs is not last or Inject in map(type, node.args):
             return False

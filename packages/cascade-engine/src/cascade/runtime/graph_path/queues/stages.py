@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from cascade.graph.model import Graph
 from cascade.runtime.graph_path.segments import Queued, Work
 from cascade.spec.lazy_types import LazyResult
+from cascade.spec.protocols import ExecutionPlan
 
 
 class Stages:
@@ -25,3 +27,16 @@ class Stages:
         segment, node = item
         node = node.node if isinstance(node, Work) else node
         return segment.priority.get(node, 0)
+
+
+def stages_of(plan: ExecutionPlan, graph: Graph) -> dict[LazyResult[object], int]:
+    """The stages of the nodes of a graph, by the plan of the solver.
+
+    Raises:
+        ValueError: The plan leaves a node out.
+    """
+    stages = {graph.lazies[node.index]: stage for stage, nodes in enumerate(plan) for node in nodes}
+    for lazy in graph.lazies:
+        if lazy not in stages:
+            raise ValueError(f"the solver's plan leaves out the node '{lazy.name}'")
+    return stages
