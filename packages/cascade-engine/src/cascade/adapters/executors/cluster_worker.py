@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
 from cascade.runtime.elsewhere.serving import Server
@@ -91,6 +92,39 @@ class ClusterWorker:
             left -= len(one.data)
             ends.append((one.kind, one.data, one.steps, one.links, place, seconds))
         return Answer(number, ends, results)
+
+
+class HostPipe:
+    """The pipe of a host: between the thread that executes runs, and the driver.
+
+    Args:
+        send: Sends bytes to the driver.
+    """
+
+    def __init__(self, send: Callable[[bytes], object]) -> None:
+        self.send_bytes = send
+        #: None at the end.
+        self._arrived: SimpleQueue[bytes | None] = SimpleQueue()
+
+    def put(self, messages: Iterable[bytes]) -> None:
+        """The driver has sent messages."""
+        for message in messages:
+            self._arrived.put(message)
+
+    def end(self) -> None:
+        """The driver has gone."""
+        self._arrived.put(None)
+
+    def recv_bytes(self) -> bytes:
+        """The next message.
+
+        Raises:
+            EOFError: The driver has gone.
+        """
+        data = self._arrived.get()
+        if data is None:
+            raise EOFError
+        return data
 
 
 class Forwarding(logging.Handler):
