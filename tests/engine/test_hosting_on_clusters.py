@@ -109,6 +109,7 @@ async def test_workers_execute_whole_runs(on, url, path):
         engine.constraints.pause("task:counts")
         runs = [engine.start(agents.counts(path, 5), on=on) for _ in range(2)]
         asking = engine.start(agents.asks(path), run_id="asks", on=on)
+        await until(lambda: "signal answer" in [one.reason for one in engine.waiting()])
         await engine.signal("asks", "answer", 42)
         answer, pid = await asking.result()
         assert answer == 42

@@ -279,6 +279,15 @@ def test_log_records_of_tasks_come_here(run, caplog):
     assert record.worker.startswith("tcp://")
 
 
+def test_a_record_that_cannot_be_formatted_does_not_fail_its_task(run):
+    @cs.task
+    def logs_badly(x):
+        logging.getLogger("tests.remote").warning("%d", x)
+        return x
+
+    assert run(logs_badly("x")) == "x"
+
+
 async def test_several_engines_share_one(dask):
     async with cs.Engine(executor=dask) as one, cs.Engine(executor=dask) as other:
         calls = [engine.run(chain(5, n)) for n in range(4) for engine in (one, other)]

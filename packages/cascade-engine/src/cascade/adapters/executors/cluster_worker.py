@@ -139,18 +139,19 @@ class Forwarding(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record that a task has made."""
+        """Send a record that a task has made. A failure is the record's, and not the task's."""
         task = serving.get(None)
         if task is not None:
-            text = record.getMessage()
-            if record.exc_info:
-                text += "\n" + logging.Formatter().formatException(record.exc_info)
-            own = ("name", "levelno", "levelname", "pathname", "filename", "lineno", "funcName")
-            self._tell(
-                {
-                    **{name: getattr(record, name) for name in own},
-                    "created": record.created,
-                    "msg": text,
-                    "cascade_task": task,
-                }
-            )
+            try:
+                self._tell({**_content(record), "cascade_task": task})
+            except Exception:
+                self.handleError(record)
+
+
+def _content(record: logging.LogRecord) -> dict[str, Any]:
+    """A record as data."""
+    text = record.getMessage()
+    if record.exc_info:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)
+    own = ("name", "levelno", "levelname", "pathname", "filename", "lineno", "funcName")
+    return {**{name: getattr(record, name) for name in own}, "created": record.created, "msg": text}
