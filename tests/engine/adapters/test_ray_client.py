@@ -21,6 +21,7 @@ OPEN = {
     **os.environ,
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default 15, and this machine may be busy
     "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "1",  # seconds; by default 30
 }
 ROOT = Path(__file__).parents[3]
@@ -178,6 +179,9 @@ from tests import agents_elsewhere as agents, remote_tasks as tasks
 def raylet_of(pid):
     return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
 
+def made_by(n, path):
+    return [int(line.split()[0]) for line in tasks.lines(f"{path}{n}")]
+
 async def main(url, path):
     options = {"include_dashboard": False, "object_store_memory": 80 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **options})
@@ -186,18 +190,21 @@ async def main(url, path):
     raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
     with cs.RayExecutor() as executor:
         async with cs.Engine(store=url) as engine:
-            runs = [engine.start(agents.counts(f"{path}{n}", 300), on=executor) for n in range(3)]
+            runs = [engine.start(agents.counts(f"{path}{n}", 10**6), on=executor) for n in range(3)]
+            pids = []
             for n in range(3):
-                await asyncio.to_thread(tasks.wait_until, lambda: tasks.lines(f"{path}{n}"), 100)
-            pids = [int(tasks.lines(f"{path}{n}")[0].split()[0]) for n in range(3)]
-            several = len({raylet_of(pid) for pid in pids}) > 1
+                await asyncio.to_thread(tasks.wait_until, lambda: made_by(n, path), 150)
+                pids += made_by(n, path)[:1]
             n = next(n for n in range(3) if raylet_of(pids[n]) in raylets)
             cluster.remove_node(raylets[raylet_of(pids[n])], allow_graceful=False)
-            ends = [await run.result() for run in runs]
-            lefts = [{line.split()[1] for line in tasks.lines(f"{path}{n}")} for n in range(3)]
+            await asyncio.to_thread(tasks.wait_until, lambda: made_by(n, path)[-1] != pids[n], 150)
+            for run in runs:
+                run.cancel()
+                await asyncio.gather(run.result(), return_exceptions=True)
     ray.shutdown()
     cluster.shutdown()
-    print("found", several, ends[n] != pids[n], [len(left) for left in lefts])
+    lefts = {int(line.split()[1]) for line in tasks.lines(f"{path}{n}")}
+    print("found", sorted(lefts) == [*range(min(lefts), 10**6 + 1)])
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -214,4 +221,4 @@ def test_another_node_goes_on_with_a_run_when_its_node_is_lost(tmp_path: Path) -
         cwd=ROOT,
         timeout=220,
     )
-    assert "found True True [301, 301, 301]" in done.stdout.splitlines(), done.stderr
+    assert "found True" in done.stdout.splitlines(), done.stderr

@@ -32,6 +32,7 @@ class ClusterHost:
 
     Attributes:
         worker: Where it is, once that is known.
+        was_lost: Whether it has ended because its worker has.
     """
 
     exit_code: int | None = None
@@ -41,6 +42,7 @@ class ClusterHost:
     def __init__(self, told: Callable[[Host, Any], None]) -> None:
         self.runs: set[str] = set()
         self.worker = ""
+        self.was_lost = False
         self._told = told
         self._lock = threading.Lock()
         self._answered = threading.Event()
@@ -108,13 +110,20 @@ class ClusterHost:
         if message == READY:
             self.worker = worker
             self._answered.set()
+            self._go_on()
         elif isinstance(message, NotReady):
             self._fail(f"{worker} cannot make its engine: {message.problem}")
         else:
             self._told(self, message)
 
-    def lose(self, problem: str) -> None:
-        """It has ended, or is as good as that. After all of its messages; from any thread."""
+    def lose(self, problem: str, *, with_worker: bool = False) -> None:
+        """It has ended, or is as good as that. After all of its messages; from any thread.
+
+        Args:
+            problem: Why.
+            with_worker: Whether its worker has ended, so that another one may do better.
+        """
+        self.was_lost = self.was_lost or with_worker
         self._fail(problem)
         with self._lock:
             is_first = not self._ended.is_set()
@@ -131,9 +140,10 @@ class ClusterHost:
             self._answered.set()
 
     def _go_on(self) -> None:
-        """Post what waits, unless messages are on their way."""
+        """Post what waits, if it is ready, and unless messages are on their way."""
         with self._lock:
-            if self._is_posting or not self._waiting or self._ended.is_set():
+            can_post = self._answered.is_set() and not self._ended.is_set()
+            if not can_post or self._is_posting or not self._waiting:
                 return
             self._is_posting = True
             messages, self._waiting = self._waiting, []

@@ -40,6 +40,8 @@ SECONDS: Final = 0.05
 KEEP_ABOVE: Final = 1 << 16
 #: Seconds for which the number of workers is remembered.
 _FRESH: Final = 1.0
+#: How many workers may end one after the other before a host is ready in one.
+_STARTS: Final = 3
 #: Ended turns are forgotten so many at a time.
 _FORGOTTEN: Final = 64
 _log = logging.getLogger("cascade.executors")
@@ -243,10 +245,21 @@ class ClusterExecutor:
 
     def start_host(self, entry: str, options: bytes, told: Callable[[Host, Any], None]) -> Host:
         """See ``HostingExecutor``: a worker of the cluster, which makes calls as well."""
+        for left in reversed(range(_STARTS)):
+            host = self._new_host(told)
+            try:
+                host.begin(entry, options)
+                break
+            except BaseException as error:
+                self._forget_host(host)
+                if not (left and host.was_lost and isinstance(error, ExecutorError)):
+                    raise
+        return host
 
+    def _new_host(self, told: Callable[[Host, Any], None]) -> ClusterHost:
         def tell(host: Host, message: Any) -> None:
-            if message is None and self._hosts.pop(number, None) is not None:
-                self._is_over(number)
+            if message is None:
+                self._forget_host(host)
             told(host, message)
 
         with self._lock:
@@ -254,12 +267,16 @@ class ClusterExecutor:
                 raise ExecutorError("the executor has been shut down and starts no more hosts")
             number = next(self._numbers)
             host = self._hosts[number] = self._host(number, tell)
-        try:
-            host.begin(entry, options)
-        except BaseException:
-            self._hosts.pop(number, None)
-            raise
         return host
+
+    def _forget_host(self, host: Host) -> None:
+        """A host has ended."""
+        with self._lock:
+            found = [number for number, one in self._hosts.items() if one is host]
+            for number in found:
+                del self._hosts[number]
+        for number in found:
+            self._is_over(number)
 
     # -- turns --------------------------------------------------------------------------------
 

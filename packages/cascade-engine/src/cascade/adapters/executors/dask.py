@@ -250,7 +250,7 @@ class DaskExecutor(ClusterExecutor):
         """A worker has ended that has begun a turn, which may have ended before."""
         host = self._hosts.get(number)
         if host is not None:
-            host.lose(f"the worker {worker} has ended")
+            host.lose(f"the worker {worker} has ended", with_worker=True)
         turn = self._turn(number)
         if turn is not None:
             self._fail(turn, partial(lost, f"{worker} of Dask", len(turn.calls)))

@@ -56,7 +56,7 @@ class RayHost(ClusterHost):
             self.worker = done.result()
             self._poll()
         else:
-            self.lose(error_text(problem))
+            self._lose(problem)
 
     def _poll(self) -> None:
         self._thread.ask(lambda: self._actor.poll.remote(), self._polled)
@@ -64,7 +64,7 @@ class RayHost(ClusterHost):
     def _polled(self, done: Future[tuple[list[bytes], str | None]]) -> None:
         problem = done.exception()
         if problem is not None:
-            self.lose(error_text(problem))
+            self._lose(problem)
             return
         messages, end = done.result()
         for message in messages:
@@ -73,6 +73,10 @@ class RayHost(ClusterHost):
             self._poll()
         else:
             self.lose(end or "it is not needed any more")
+
+    def _lose(self, problem: BaseException) -> None:
+        is_lost = isinstance(problem, self._ray.exceptions.RayActorError)
+        self.lose(error_text(problem), with_worker=is_lost)
 
     def _post(self, messages: list[bytes]) -> None:
         self._thread.ask(lambda: self._actor.post.remote(messages), self._has_posted)
