@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from tests import agents_elsewhere as agents
 from tests import remote_tasks as tasks
 
 import cascade as cs
@@ -355,3 +356,24 @@ def test_values_that_stay_are_given_to_calls_with_a_resource_there(run, path):
 
     assert run(scaled(tasks.packs(path))) == 2 << 17
     assert str(os.getpid()) not in tasks.lines(path)
+
+
+# -- whole runs: tests/engine/test_hosting_on_clusters.py ------------------------------------------
+
+
+async def test_a_run_waits_for_the_first_worker(tmp_path, path):
+    distributed = pytest.importorskip(
+        "distributed", reason="needs distributed: pip install 'cascade-engine[dask]'"
+    )
+    with (
+        distributed.LocalCluster(
+            n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
+        ) as cluster,
+        cs.DaskExecutor(cluster) as executor,
+    ):
+        async with cs.Engine(store=f"sqlite:///{tmp_path}/runs.db") as engine:
+            run = engine.start(agents.counts(path, 1), on=executor)
+            await asyncio.to_thread(tasks.wait_until, lambda: executor._hosts)
+            await asyncio.sleep(0.1)
+            cluster.scale(1)
+            assert await run.result() != os.getpid()

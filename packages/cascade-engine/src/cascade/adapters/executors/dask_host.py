@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from cascade.adapters.executors.cluster_host import ClusterHost
-from cascade.spec.errors import ExecutorError
 from cascade.spec.protocols import Host
 from cascade.spec.wording import error_text
 
@@ -48,10 +47,9 @@ class DaskHost(ClusterHost):
         from cascade.adapters.executors.dask_worker import host_runs
 
         workers = list(self._client.scheduler_info(n_workers=-1)["workers"])
-        if not workers:
-            raise ExecutorError("the Dask cluster has no workers")
         busy = [host.worker for host in list(self._hosts.values())]
-        self.worker = min(workers, key=busy.count)
+        # Without any it waits, as calls do: for the first workers, or those that start again.
+        self.worker = min(workers, key=busy.count, default="")
         self._future = self._client.submit(
             host_runs,
             self._owner,
@@ -59,8 +57,8 @@ class DaskHost(ClusterHost):
             entry,
             options,
             key=f"cascade-host-{self._owner}-{self._number}",
-            workers=[self.worker],
-            allow_other_workers=True,
+            workers=[self.worker] if workers else None,
+            allow_other_workers=bool(workers),
             pure=False,
             retries=0,
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
+from uuid import uuid4
 
 from cascade.adapters.executors.cluster_worker import End
 from cascade.adapters.executors.clusters import (
@@ -81,7 +82,9 @@ class RayExecutor(ClusterExecutor):
 
         self._picked = picked
         self._make = self._ray.remote(make_turn)
-        self._registry = self._ray.remote(Registry).options(num_cpus=0, max_restarts=0).remote()
+        self._name = f"cascade-{uuid4().hex}"
+        registry = self._ray.remote(Registry)
+        self._registry = registry.options(name=self._name, num_cpus=0, max_restarts=0).remote()
         self._workers = self._cpus()
         self._thread = RayThread(self._needs_no_thread)
 
@@ -129,7 +132,7 @@ class RayExecutor(ClusterExecutor):
         name = turn.calls[0].name
         make = self._make.options(num_returns=2, max_retries=0, name=name, **options)
         packed = turn.packed(self._keep_above or 0)
-        return make.remote(self._registry, packed, places, *results)
+        return make.remote(self._name, packed, places, *results)
 
     def _needs_no_thread(self) -> bool:
         return self._closed and not self._active and not self._hosts

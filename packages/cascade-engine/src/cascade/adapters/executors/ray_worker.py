@@ -24,6 +24,11 @@ from cascade.spec.wording import error_text
 
 _lock = threading.Lock()
 _made: list[ClusterWorker] = []
+#: Name → the registry of an executor. A handle that is kept needs no look-up in the cluster, as one
+#: among the arguments of each turn would.
+_registries: dict[str, Any] = {}
+#: Most of them: executors that have ended are not told of.
+_MOST_REGISTRIES: Final = 8
 
 
 class Registry:
@@ -125,12 +130,12 @@ def picked(results: Any, place: int) -> Any:
 
 
 def make_turn(
-    registry: Any, packed: bytes, places: Sequence[tuple[int, int]], *values: Any
+    registry: str, packed: bytes, places: Sequence[tuple[int, int]], *values: Any
 ) -> tuple[Any, Any]:
     """Make a turn: the ends of its calls, and the results that stay.
 
     Args:
-        registry: The actor.
+        registry: The name of the actor.
         packed: The turn.
         places: For each input, which of ``values`` has it, and its place there.
         values: The results of other turns.
@@ -146,8 +151,13 @@ def make_turn(
     return ends, answer.results[0]
 
 
-def _begin(registry: Any, turn: int) -> None:
-    before = ray.get(registry.begin.remote(turn, _name()))
+def _begin(registry: str, turn: int) -> None:
+    actor = _registries.get(registry)
+    if actor is None:
+        if len(_registries) >= _MOST_REGISTRIES:
+            _registries.clear()
+        actor = _registries[registry] = ray.get_actor(registry)
+    before = ray.get(actor.begin.remote(turn, _name()))
     if before is not None:
         raise BegunElsewhereError("", turn, before)
 
