@@ -6,6 +6,7 @@ And the servers that tests of several folders talk to.
 import faulthandler
 import gc
 import logging
+import os
 import random
 import signal
 import sys
@@ -77,6 +78,8 @@ def dask_cluster() -> Iterator[Any]:
 def ray_cluster() -> int:
     """The number of CPUs of a Ray cluster that an executor starts."""
     pytest.importorskip("ray", reason="pip install 'cascade-engine[ray]'")
+    # By default 15, so that all other programs of a busy machine come before the workers.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     return 2
 
 

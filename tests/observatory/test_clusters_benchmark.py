@@ -58,3 +58,8 @@ def test_raw_clusters_compute_the_same(kind):
         assert raw.calls(called.plus_one, [1, 2]) == [2, 3]
         assert raw.chain(called.plus_one, 0, 5) == 5
         assert raw.hop(called.zeros, called.size_of, 1000) == 1000
+        if raw.floor is not None:
+            assert raw.floor.calls(called.plus_one, range(300)) == [*range(1, 301)]
+            assert raw.floor.chain(called.plus_one, 0, 5) == 5
+            with pytest.raises(RuntimeError, match="TypeError"):
+                raw.floor.chain(called.plus_one, "x", 5)

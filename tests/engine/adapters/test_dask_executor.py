@@ -280,6 +280,15 @@ def test_log_records_of_tasks_come_here(run, caplog):
     assert record.worker.startswith("tcp://")
 
 
+def test_a_record_that_cannot_be_formatted_does_not_fail_its_task(run):
+    @cs.task
+    def logs_badly(x):
+        logging.getLogger("tests.remote").warning("%d", x)
+        return x
+
+    assert run(logs_badly("x")) == "x"
+
+
 async def test_several_engines_share_one(dask):
     async with cs.Engine(executor=dask) as one, cs.Engine(executor=dask) as other:
         calls = [engine.run(chain(5, n)) for n in range(4) for engine in (one, other)]
@@ -349,48 +358,22 @@ def test_values_that_stay_are_given_to_calls_with_a_resource_there(run, path):
     assert str(os.getpid()) not in tasks.lines(path)
 
 
-# -- whole runs -----------------------------------------------------------------------------------
+# -- whole runs: tests/engine/test_hosting_on_clusters.py ------------------------------------------
 
 
-async def test_workers_execute_whole_runs(dask, two_workers, tmp_path, path):
-    """They are steered as runs in other processes of this machine are."""
-    url = f"sqlite:///{tmp_path}/runs.db"
-    async with cs.Engine(store=url) as engine:
-        engine.constraints.pause("task:counts")
-        runs = [engine.start(agents.counts(path, 5), on=dask) for _ in range(2)]
-        asking = engine.start(agents.asks(path), run_id="asks", on=dask)
-        await engine.signal("asks", "answer", 42)
-        answer, pid = await asking.result()
-        assert answer == 42
-        assert pid != os.getpid()
-        assert set(tasks.lines(path)) == {"asks"}
-        engine.constraints.resume("task:counts")
-        made = {await run.result() for run in runs}
-        assert os.getpid() not in made
-        assert engine.runs() == []
-        assert await cs.run_async(tasks.add(1), executor=dask) == 2  # workers make calls as well
-        with pytest.raises(ZeroDivisionError):
-            await engine.start(tasks.reciprocal(0), on=dask).result()
-
-
-async def test_another_worker_goes_on_with_a_run(dask, two_workers, tmp_path, path):
-    url = f"sqlite:///{tmp_path}/runs.db"
-    async with cs.Engine(store=url) as engine:
-        run = engine.start(agents.counts(path, 60), on=dask)
-        await asyncio.to_thread(tasks.wait_until, lambda: len(tasks.lines(path)) > 5)
-        first = int(tasks.lines(path)[0].split()[0])
-        os.kill(first, tasks.KILL)
-        assert await run.result() != first
-    lefts = [int(line.split()[1]) for line in tasks.lines(path)]
-    assert sorted({*lefts}, reverse=True) == [*range(60, -1, -1)]
-
-
-async def test_runs_are_handed_over_when_the_engine_is_closed(dask, two_workers, tmp_path, path):
-    """Here of an engine that has made the executor itself."""
-    address = dask._client.scheduler.address.replace("tcp://", "dask://")
-    url = f"sqlite:///{tmp_path}/runs.db"
-    async with cs.Engine(store=url) as engine:
-        engine.start(agents.counts(path, 30), run_id="moves", on=address)
-        await asyncio.to_thread(tasks.wait_until, lambda: len(tasks.lines(path)) > 5)
-    async with cs.Engine(store=url) as engine:
-        assert await engine.run(agents.counts(path, 30), run_id="moves") == os.getpid()
+async def test_a_run_waits_for_the_first_worker(tmp_path, path):
+    distributed = pytest.importorskip(
+        "distributed", reason="needs distributed: pip install 'cascade-engine[dask]'"
+    )
+    with (
+        distributed.LocalCluster(
+            n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
+        ) as cluster,
+        cs.DaskExecutor(cluster) as executor,
+    ):
+        async with cs.Engine(store=f"sqlite:///{tmp_path}/runs.db") as engine:
+            run = engine.start(agents.counts(path, 1), on=executor)
+            await asyncio.to_thread(tasks.wait_until, lambda: executor._hosts)
+            await asyncio.sleep(0.1)
+            cluster.scale(1)
+            assert await run.result() != os.getpid()

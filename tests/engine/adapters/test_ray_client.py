@@ -10,11 +10,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from tests.remote_tasks import wait_until
+from tests.remote_tasks import lines, wait_until
 from tests.services import answers, free_port
 
+from cascade.adapters.stores import open_store
+from cascade.spec.run_rows import RunStatus
+
 #: Ray asks for a token otherwise, which this cluster on the loopback does not need.
-OPEN = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+OPEN = {
+    **os.environ,
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default 15, and this machine may be busy
+    "RAY_CLIENT_RECONNECT_GRACE_PERIOD": "1",  # seconds; by default 30
+}
 ROOT = Path(__file__).parents[3]
 
 pytestmark = pytest.mark.timeout(240)
@@ -109,3 +118,107 @@ def test_each_end_of_a_turn_sends_the_next_one(address: str, tmp_path: Path) -> 
         "an attempt of task 'naps' took longer than 0.2 s",
         "True 2",
     ]
+
+
+AGENTS = """
+import asyncio, os, sys
+import cascade as cs
+from tests import agents_elsewhere as agents, remote_tasks as tasks
+
+async def main(address, url, path, ends):
+    async with cs.Engine(store=url) as engine:
+        asking = engine.start(agents.asks(path), run_id="asks", on=address)
+        await engine.signal("asks", "answer", 42)
+        answer, pid = await asking.result()
+        print(answer, pid != os.getpid())
+        run = engine.start(agents.counts(path, 60), on=address)
+        await asyncio.to_thread(tasks.wait_until, lambda: len(tasks.lines(path)) > 5, 100)
+        first = int(tasks.lines(path)[-1].split()[0])
+        os.kill(first, tasks.KILL)
+        print(await run.result() != first)
+        run = engine.start(agents.counts(path, 10**9), run_id="endless", on=address)
+        made = len(tasks.lines(path))
+        await asyncio.to_thread(tasks.wait_until, lambda: len(tasks.lines(path)) > made, 100)
+        if ends == "killed":
+            os.kill(os.getpid(), tasks.KILL)
+    print("closed")
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("ends", ["closed", "killed"])
+def test_whole_runs_by_the_name_of_the_cluster(address: str, tmp_path: Path, ends: str) -> None:
+    """Nothing is left of them, also if their driver is killed."""
+    url, path = f"sqlite:///{tmp_path}/runs.db", str(tmp_path / "effects")
+    done = subprocess.run(
+        [sys.executable, "-c", AGENTS, address, url, path, ends],
+        capture_output=True,
+        text=True,
+        env=OPEN,
+        cwd=ROOT,
+        timeout=200,
+    )
+    assert done.stdout.split() == ["42", "True", "True", *(["closed"] if ends == "closed" else [])]
+    pids = {int(line.split()[0]) for line in lines(path) if line != "asks"}
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
+    store = open_store(url)
+    try:
+        assert store.find("endless").status in (RunStatus.ENQUEUED, RunStatus.RUNNING)
+    finally:
+        store.close()
+
+
+NODES = """
+import asyncio, os, sys
+import cascade as cs
+import ray
+from ray.cluster_utils import Cluster
+from tests import agents_elsewhere as agents, remote_tasks as tasks
+
+def raylet_of(pid):
+    return int(open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()[1])
+
+def made_by(n, path):
+    return [int(line.split()[0]) for line in tasks.lines(f"{path}{n}")]
+
+async def main(url, path):
+    options = {"include_dashboard": False, "object_store_memory": 80 << 20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, **options})
+    nodes = [cluster.add_node(num_cpus=1, object_store_memory=80 << 20) for _ in range(2)]
+    ray.init(cluster.address, log_to_driver=False, logging_level="error")
+    raylets = {node.all_processes["raylet"][0].process.pid: node for node in nodes}
+    with cs.RayExecutor() as executor:
+        async with cs.Engine(store=url) as engine:
+            runs = [engine.start(agents.counts(f"{path}{n}", 10**6), on=executor) for n in range(3)]
+            pids = []
+            for n in range(3):
+                await asyncio.to_thread(tasks.wait_until, lambda: made_by(n, path), 150)
+                pids += made_by(n, path)[:1]
+            n = next(n for n in range(3) if raylet_of(pids[n]) in raylets)
+            cluster.remove_node(raylets[raylet_of(pids[n])], allow_graceful=False)
+            await asyncio.to_thread(tasks.wait_until, lambda: made_by(n, path)[-1] != pids[n], 150)
+            for run in runs:
+                run.cancel()
+                await asyncio.gather(run.result(), return_exceptions=True)
+    ray.shutdown()
+    cluster.shutdown()
+    lefts = {int(line.split()[1]) for line in tasks.lines(f"{path}{n}")}
+    print("found", sorted(lefts) == [*range(min(lefts), 10**6 + 1)])
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.thorough
+def test_another_node_goes_on_with_a_run_when_its_node_is_lost(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="pip install 'cascade-engine[ray]'")
+    done = subprocess.run(
+        [sys.executable, "-c", NODES, f"sqlite:///{tmp_path}/runs.db", str(tmp_path / "effects")],
+        capture_output=True,
+        text=True,
+        env={**OPEN, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        timeout=220,
+    )
+    assert "found True" in done.stdout.splitlines(), done.stderr

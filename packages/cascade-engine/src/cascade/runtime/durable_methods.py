@@ -207,7 +207,7 @@ class DurableMethods(EngineBase):
         runs = self._stored("start")
         if self._hosting is None:
             self._hosting = Hosting(runs, self._options_of_hosts(url), self.constraints, self._bus)
-            self._runs.hosted = self._hosting.active.infos
+            self._runs.hosted = self._hosting.active
         assert how.run_id is not None
         new = wanted(
             runs.codec,

@@ -271,9 +271,9 @@ class Engine(DurableMethods, EngineViews, ProgramMethods, RegistryMethods, Strea
         Args:
             target: As for ``run``.
             params: Values for the target's ``Param`` nodes; other names are refused (M22).
-            on: ``"process"`` or a ProcessExecutor, ``"dask://host:8786"`` or a DaskExecutor:
-                another process executes the run, and another one if that is killed. Needs a store
-                with a URL (`docs/distribution.md`).
+            on: ``"process"``, ``"dask://host:8786"``, ``"ray://host:10001"``, or a ProcessExecutor,
+                DaskExecutor or RayExecutor: another process executes the run, and another one if
+                that is killed. Needs a store with a URL (`docs/distribution.md`).
             summary: Collect the figures of tasks for ``handle.summary()``. This costs about 2 µs a
                 node, also in other runs that begin meanwhile.
 

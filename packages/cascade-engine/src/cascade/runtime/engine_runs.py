@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.context_managers import in_time
@@ -45,6 +45,16 @@ class RunInfo(NamedTuple):
     task: str | None
 
 
+class Hosted(Protocol):
+    """The runs that other processes execute. From any thread."""
+
+    def infos(self) -> list[RunInfo]:
+        """Their progress."""
+
+    def waiting(self) -> list[Waiting]:
+        """What they wait for."""
+
+
 class EngineRuns:
     """The active runs of one engine."""
 
@@ -56,8 +66,8 @@ class EngineRuns:
         #: Called with each run that ends, the name of its target, its status, its duration and its
         #: error; None if nothing looks.
         self.on_end: Callable[[Run, str, str, float, BaseException | None], object] | None = None
-        #: Gives the runs in other processes; None if there were none.
-        self.hosted: Callable[[], list[RunInfo]] | None = None
+        #: The runs in other processes; None if there were none.
+        self.hosted: Hosted | None = None
         #: When a run last gave the event loop a turn at its end.
         self._turned = perf_counter()
 
@@ -132,7 +142,7 @@ class EngineRuns:
     def infos(self) -> list[RunInfo]:
         """The active runs, and the progress of their loops. From any thread."""
         infos = (self.info(run) for run in list(self.active))
-        hosted = [] if self.hosted is None else self.hosted()
+        hosted = [] if self.hosted is None else self.hosted.infos()
         return [*(info for info in infos if info is not None), *hosted]
 
     def info(self, run: Run) -> RunInfo | None:

@@ -49,11 +49,16 @@ class EngineViews(EngineBase):
         thread or a worker process, which is named together with the tasks that hold it. Waits for a
         thread are listed once they have lasted for a tenth of a second. From any thread.
 
+        Those of runs that other processes execute follow, without inputs and as of the last half
+        second: most 1000 of each run, with 0 as the number of the node.
+
         Args:
             inputs: Include nodes that wait for inputs, which needs a visit to every node; and all
                 nodes of a run that wait for a thread, instead of the first 1000.
         """
-        return [waiting for run in list(self._runs.active) for waiting in run.waiting(inputs)]
+        found = [waiting for run in list(self._runs.active) for waiting in run.waiting(inputs)]
+        hosted = self._runs.hosted
+        return found if hosted is None else [*found, *hosted.waiting()]
 
     @property
     def abandoned(self) -> tuple[str, ...]:

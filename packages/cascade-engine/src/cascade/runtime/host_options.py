@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cascade.adapters.stores.urls import absolute
 from cascade.graph.build import build_graph
+from cascade.runtime.elsewhere.executors import is_name
 from cascade.runtime.elsewhere.host_messages import SharedAmounts
 from cascade.spec.errors import ExecutorError, RunError, SendError
 from cascade.spec.lazy_types import LazyResult
@@ -18,7 +19,7 @@ from cascade.spec.wording import error_text, short
 if TYPE_CHECKING:
     from cascade.runtime.limits.capacities import Capacities
 
-#: Where ``engine.start`` has a run executed: an executor, ``"process"``, ``"dask://host:8786"``.
+#: Where ``engine.start`` has a run executed: an executor, or its name, such as ``"process"``.
 On: TypeAlias = HostingExecutor | str
 
 
@@ -28,11 +29,12 @@ def check_on(on: Any) -> None:
     Raises:
         ExecutorError: It is none of these.
     """
-    is_named = on == "process" or (isinstance(on, str) and on.startswith("dask://"))
+    is_named = isinstance(on, str) and is_name(on)
     if not is_named and (isinstance(on, type) or not isinstance(on, HostingExecutor)):
         raise ExecutorError(
-            "on= takes 'process', a cs.ProcessExecutor, 'dask://host:8786' or a cs.DaskExecutor, "
-            f"whose processes execute whole runs, but got {short(on)}\n"
+            "on= takes 'process', 'dask://host:8786', 'ray://host:10001', or a cs.ProcessExecutor, "
+            "cs.DaskExecutor or cs.RayExecutor, whose processes execute whole runs, but got "
+            f"{short(on)}\n"
             "    on other machines:  cs.enqueue(store, target), and `cascade work` there"
         )
 

@@ -21,13 +21,13 @@ from cascade.runtime.elsewhere.host_messages import (
     LimitThere,
     Message,
     NotReady,
-    Progress,
     RunEnded,
     RunThere,
     SharedAmounts,
     TellThere,
     Told,
 )
+from cascade.runtime.elsewhere.host_reports import Reports
 from cascade.runtime.engine import Engine
 from cascade.runtime.events import Notice
 from cascade.runtime.limits.capacities import Capacities
@@ -63,6 +63,8 @@ class _Hosted:
         self._engine: Any = None
         self._works: dict[str, asyncio.Task[None]] = {}
         self._telling = _Telling(self._send)
+        #: Whether the driver, or its executor, has no more use for this.
+        self._is_over = False
 
     async def live(self, options: bytes) -> None:
         """See ``main``."""
@@ -88,6 +90,7 @@ class _Hosted:
                     if message.for_good:
                         self._engine._stored("cancel").cancel(message.run_id)
                     found.cancel()
+            self._is_over = True
             works = list(self._works.values())
             for work in works:
                 work.cancel()
@@ -110,18 +113,13 @@ class _Hosted:
             return None
 
     async def _tell_progress(self) -> None:
-        """Tell the driver how far the runs are, once in a while."""
-        last: dict[str, int] = {}
+        """Tell the driver how far the runs are and what they wait for, once in a while."""
+        telling = Reports(self._engine)
         while True:
             await asyncio.sleep(_PROGRESS)
-            found = [
-                Progress(run.run_id, run.steps, run.steps_per_second, run.task)
-                for run in self._engine.runs()
-            ]
-            changed = [one for one in found if last.get(one.run_id) != one.steps]
-            last = {one.run_id: one.steps for one in found}
-            if changed:
-                self._send(Told(progress=changed))
+            told = telling.next()
+            if told is not None:
+                self._send(told)
 
     def _listen(self, loop: asyncio.AbstractEventLoop, messages: asyncio.Queue[Any]) -> None:
         message: Any = None
@@ -141,6 +139,8 @@ class _Hosted:
         """A run has ended, or was cancelled before it began."""
         self._works.pop(run_id, None)
         self._telling.flush()
+        if self._is_over and work.cancelled():  # it has not ended, and another host may go on
+            return
         error = asyncio.CancelledError() if work.cancelled() else work.exception()
         self._send(RunEnded(run_id, None if error is None else dumps_error(error)))
 

@@ -8,8 +8,10 @@ from time import perf_counter
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.elsewhere.host_events import loads_events
 from cascade.runtime.elsewhere.host_messages import Progress, Told
+from cascade.runtime.elsewhere.host_reports import received
 from cascade.runtime.engine_runs import RunInfo
 from cascade.runtime.events import RunFinished, RunStarted
+from cascade.runtime.execution.waiting import Waiting
 
 
 class HostedRuns:
@@ -24,6 +26,7 @@ class HostedRuns:
         #: Id → target, strategy, and start by ``perf_counter``.
         self._active: dict[str, tuple[str, str, float]] = {}
         self._progress: dict[str, Progress] = {}
+        self._waits: dict[str, list[Waiting]] = {}
         #: Runs whose start was published, but not yet their end.
         self._open: set[str] = set()
 
@@ -36,6 +39,9 @@ class HostedRuns:
         for progress in told.progress:
             if progress.run_id in self._active:
                 self._progress[progress.run_id] = progress
+        for run_id, waits in told.waits:
+            if run_id in self._active:
+                self._waits[run_id] = [received(wait) for wait in waits]
         for event in loads_events(told.events):
             if isinstance(event, RunStarted):
                 self._open.add(event.run_id)
@@ -43,8 +49,13 @@ class HostedRuns:
                 self._open.discard(event.run_id)
             self._bus.publish(event)
 
+    def lose(self, run_id: str) -> None:
+        """The host of a run has ended, and what the run waited for there."""
+        self._waits.pop(run_id, None)
+
     def end(self, run_id: str, error: BaseException | None) -> None:
         """A run has ended for the driver; its host may have had no time to tell of that."""
+        self._waits.pop(run_id, None)
         found, last = self._active.pop(run_id, None), self._progress.pop(run_id, None)
         if run_id not in self._open or found is None:
             return
@@ -63,3 +74,7 @@ class HostedRuns:
             last = self._progress.get(run_id) or Progress(run_id, 0, 0.0, None)
             infos.append(RunInfo(run_id, target, strategy, now - began, *last[1:]))
         return infos
+
+    def waiting(self) -> list[Waiting]:
+        """What the runs waited for when their hosts last told. From any thread."""
+        return [wait for waits in list(self._waits.values()) for wait in waits]

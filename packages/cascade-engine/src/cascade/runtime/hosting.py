@@ -232,6 +232,7 @@ class Hosting:
             ExecutorError: Too many have ended before they began it.
             WorkerLostError: Too many have ended while they executed it.
         """
+        self.active.lose(run_id)
         found = await self._runs.call(self._runs.store.find, run_id)
         try:
             pause = losses.add(lost, found)

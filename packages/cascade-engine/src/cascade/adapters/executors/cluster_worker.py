@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 
 from cascade.runtime.elsewhere.serving import Server
@@ -93,6 +94,39 @@ class ClusterWorker:
         return Answer(number, ends, results)
 
 
+class HostPipe:
+    """The pipe of a host: between the thread that executes runs, and the driver.
+
+    Args:
+        send: Sends bytes to the driver.
+    """
+
+    def __init__(self, send: Callable[[bytes], object]) -> None:
+        self.send_bytes = send
+        #: None at the end.
+        self._arrived: SimpleQueue[bytes | None] = SimpleQueue()
+
+    def put(self, messages: Iterable[bytes]) -> None:
+        """The driver has sent messages."""
+        for message in messages:
+            self._arrived.put(message)
+
+    def end(self) -> None:
+        """The driver has gone."""
+        self._arrived.put(None)
+
+    def recv_bytes(self) -> bytes:
+        """The next message.
+
+        Raises:
+            EOFError: The driver has gone.
+        """
+        data = self._arrived.get()
+        if data is None:
+            raise EOFError
+        return data
+
+
 class Forwarding(logging.Handler):
     """Sends the log records of tasks to the driver.
 
@@ -105,18 +139,19 @@ class Forwarding(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send a record that a task has made."""
+        """Send a record that a task has made. A failure is the record's, and not the task's."""
         task = serving.get(None)
         if task is not None:
-            text = record.getMessage()
-            if record.exc_info:
-                text += "\n" + logging.Formatter().formatException(record.exc_info)
-            own = ("name", "levelno", "levelname", "pathname", "filename", "lineno", "funcName")
-            self._tell(
-                {
-                    **{name: getattr(record, name) for name in own},
-                    "created": record.created,
-                    "msg": text,
-                    "cascade_task": task,
-                }
-            )
+            try:
+                self._tell({**_content(record), "cascade_task": task})
+            except Exception:
+                self.handleError(record)
+
+
+def _content(record: logging.LogRecord) -> dict[str, Any]:
+    """A record as data."""
+    text = record.getMessage()
+    if record.exc_info:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)
+    own = ("name", "levelno", "levelname", "pathname", "filename", "lineno", "funcName")
+    return {**{name: getattr(record, name) for name in own}, "created": record.created, "msg": text}

@@ -14,10 +14,13 @@ import pickle
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Self
 
+from cascade.adapters.executors.cluster_host import ClusterHost
 from cascade.adapters.executors.cluster_worker import End
 from cascade.adapters.executors.turns import Turns
+from cascade.runtime.elsewhere.host_messages import DONE
 from cascade.spec.checks import check_seconds
 from cascade.spec.errors import (
     ArgumentError,
@@ -26,6 +29,7 @@ from cascade.spec.errors import (
     ValueLostError,
     WorkerLostError,
 )
+from cascade.spec.protocols import Host
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
 from cascade.spec.wording import error_text, short
 
@@ -34,6 +38,10 @@ MOST_CALLS: Final = 256
 SECONDS: Final = 0.05
 #: Bytes above which values stay with the workers.
 KEEP_ABOVE: Final = 1 << 16
+#: Seconds for which the number of workers is remembered.
+_FRESH: Final = 1.0
+#: How many workers may end one after the other before a host is ready in one.
+_STARTS: Final = 3
 #: Ended turns are forgotten so many at a time.
 _FORGOTTEN: Final = 64
 _log = logging.getLogger("cascade.executors")
@@ -100,17 +108,25 @@ class ClusterExecutor:
         self._ended = threading.Condition(self._lock)
         self._turns = Turns(MOST_CALLS if seconds else 1, seconds or SECONDS)
         self._fresh: list[RemoteCall] = []
+        #: Of turns and of hosts.
         self._numbers = itertools.count(1)
         #: Number → a turn that the cluster has.
         self._active: dict[int, Turn] = {}
         #: Ended turns that no worker needs to refuse any more.
         self._forgotten: list[int] = []
+        #: Number → a worker that executes whole runs.
+        self._hosts: dict[int, ClusterHost] = {}
+        self._workers, self._seen = 1, monotonic()
         self._closed = False
 
     # -- of the cluster -----------------------------------------------------------------------
 
-    def _slots(self) -> int:
-        """How many turns the cluster should have."""
+    def _count(self) -> None:
+        """Ask how many workers there are, without waiting; ``_counted`` gets the answer."""
+        raise NotImplementedError
+
+    def _host(self, number: int, told: Callable[[Host, Any], None]) -> ClusterHost:
+        """A host that has not begun."""
         raise NotImplementedError
 
     def _send(self, turn: Turn, inputs: Sequence[RemoteValue]) -> Any:
@@ -129,6 +145,15 @@ class ClusterExecutor:
         raise NotImplementedError
 
     # -- TaskExecutor -------------------------------------------------------------------------
+
+    @property
+    def max_workers(self) -> int:
+        """The number of threads of all workers, or of the CPUs of Ray: that of a second ago."""
+        now = monotonic()
+        if now > self._seen + _FRESH:
+            self._seen = now
+            self._count()
+        return self._workers
 
     def submit_call(self, call: RemoteCall) -> None:
         """See ``TaskExecutor``.
@@ -179,7 +204,10 @@ class ClusterExecutor:
         return self._turns.expects(token)
 
     def shutdown(self, wait: bool = True) -> None:
-        """Take no more calls, and leave the cluster after the calls that have begun."""
+        """Take no more calls and runs, and leave the cluster after the calls that have begun.
+
+        Whole runs that it executes are handed over: they can be resumed anywhere.
+        """
         with self._lock:
             was_closed, self._closed = self._closed, True
             calls = [*self._turns.take_all(), *self._fresh]
@@ -193,10 +221,17 @@ class ClusterExecutor:
             return
         for turn in turns:
             self._withdraw(turn)
+        hosts = list(self._hosts.values())
+        for host in hosts:
+            host.send(DONE)
         with self._ended:
             while wait and self._active:
                 self._ended.wait()
+        for host in hosts if wait else ():
+            host.close()
         self._leave()
+        for host in list(self._hosts.values()):
+            host.lose("the executor has left the cluster")
 
     def _leave(self) -> None:
         """Leave the cluster."""
@@ -208,7 +243,51 @@ class ClusterExecutor:
     def __exit__(self, *_error: object) -> None:
         self.shutdown()
 
+    def start_host(self, entry: str, options: bytes, told: Callable[[Host, Any], None]) -> Host:
+        """See ``HostingExecutor``: a worker of the cluster, which makes calls as well."""
+        for left in reversed(range(_STARTS)):
+            host = self._new_host(told)
+            try:
+                host.begin(entry, options)
+                break
+            except BaseException as error:
+                self._forget_host(host)
+                if not (left and host.was_lost and isinstance(error, ExecutorError)):
+                    raise
+        return host
+
+    def _new_host(self, told: Callable[[Host, Any], None]) -> ClusterHost:
+        def tell(host: Host, message: Any) -> None:
+            if message is None:
+                self._forget_host(host)
+            told(host, message)
+
+        with self._lock:
+            if self._closed:
+                raise ExecutorError("the executor has been shut down and starts no more hosts")
+            number = next(self._numbers)
+            host = self._hosts[number] = self._host(number, tell)
+        return host
+
+    def _forget_host(self, host: Host) -> None:
+        """A host has ended."""
+        with self._lock:
+            found = [number for number, one in self._hosts.items() if one is host]
+            for number in found:
+                del self._hosts[number]
+        for number in found:
+            self._is_over(number)
+
     # -- turns --------------------------------------------------------------------------------
+
+    def _slots(self) -> int:
+        """How many turns the cluster should have."""
+        return max(2 * self.max_workers, 4)
+
+    def _counted(self, workers: float) -> None:
+        """The number of workers now."""
+        self._workers = max(int(workers), 1)
+        self._fill()
 
     def _fill(self) -> None:
         """Give the cluster as many turns as it has room for."""

@@ -17,8 +17,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 from uuid import uuid4
 
 from cascade.adapters.executors.cluster_worker import End
@@ -39,8 +38,6 @@ from cascade.spec.protocols import Capabilities, Host
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
 from cascade.spec.wording import error_text
 
-#: Seconds for which the number of workers is remembered.
-_FRESH: Final = 1.0
 _SCHEME: Final = "dask://"
 
 
@@ -104,18 +101,10 @@ class DaskExecutor(ClusterExecutor):
             raise ExecutorError(f"no Dask cluster at {cluster}: {error_text(problem)}") from problem
         self._owner: str = self._client.id
         self._key = uuid4().hex[:12]
-        self._threads: int = sum(self._client.nthreads().values())
-        self._seen = monotonic()
+        self._workers = max(sum(self._client.nthreads().values()), 1)
         #: Token of a resource that workers may have opened → seconds that closing it may take.
         self._teardown: dict[bytes, float] = {}
-        #: Number → a process that executes whole runs.
-        self._hosts: dict[int, DaskHost] = {}
         self._client.subscribe_topic(self._owner, self._told)
-
-    @property
-    def max_workers(self) -> int:
-        """The number of threads of all workers now."""
-        return max(self._threads_now(), 1)
 
     @property
     def places(self) -> Mapping[str, float]:
@@ -142,47 +131,17 @@ class DaskExecutor(ClusterExecutor):
         self._in_loop(fetch)
         return found
 
-    def start_host(self, entry: str, options: bytes, told: Callable[[Host, Any], None]) -> Host:
-        """See ``HostingExecutor``; a worker of the cluster, which makes calls as well."""
-
-        def tell(host: Host, message: Any) -> None:
-            if message is None:
-                self._hosts.pop(number, None)
-                self._is_over(number)
-            told(host, message)
-
-        with self._lock:
-            if self._closed:
-                raise ExecutorError("the executor has been shut down and starts no more hosts")
-            number = next(self._numbers)
-            host = self._hosts[number] = DaskHost(self._client, self._owner, number, tell)
-            busy = [host.worker for host in self._hosts.values()]
-        try:
-            workers = list(self._client.scheduler_info(n_workers=-1)["workers"])
-            if not workers:
-                raise ExecutorError("the Dask cluster has no workers")
-            host.begin(entry, options, min(workers, key=busy.count))
-        except BaseException:
-            self._hosts.pop(number, None)
-            raise
-        return host
-
     # -- the cluster --------------------------------------------------------------------------
 
-    def _threads_now(self) -> int:
-        now = monotonic()
-        if now > self._seen + _FRESH:
-            self._seen = now
-            self._in_loop(self._count)
-        return self._threads
+    def _count(self) -> None:
+        async def count() -> None:
+            self._counted(sum((await self._client.scheduler.ncores()).values()))
 
-    async def _count(self) -> None:
-        """Renew the number of threads."""
-        self._threads = sum((await self._client.scheduler.ncores()).values())
-        self._fill()
+        self._in_loop(count)
 
-    def _slots(self) -> int:
-        return max(2 * self._threads_now(), 4)
+    def _host(self, number: int, told: Callable[[Host, Any], None]) -> DaskHost:
+        hosts = cast("Mapping[int, DaskHost]", self._hosts)
+        return DaskHost(self._client, self._owner, number, hosts, told)
 
     def _send(self, turn: Turn, inputs: Sequence[RemoteValue]) -> Any:
         from cascade.adapters.executors.dask_worker import make_turn
@@ -270,7 +229,8 @@ class DaskExecutor(ClusterExecutor):
         elif kind == "lost":
             self._told_loss(message["turn"], message["content"])
         elif kind == "host" and message["turn"] in self._hosts:
-            self._hosts[message["turn"]].take(message["content"])
+            content = message["content"]
+            self._hosts[message["turn"]].take(content["worker"], content["data"])
         elif kind == "logged":
             _log(message["content"])
 
@@ -290,7 +250,7 @@ class DaskExecutor(ClusterExecutor):
         """A worker has ended that has begun a turn, which may have ended before."""
         host = self._hosts.get(number)
         if host is not None:
-            host.lose(worker)
+            host.lose(f"the worker {worker} has ended", with_worker=True)
         turn = self._turn(number)
         if turn is not None:
             self._fail(turn, partial(lost, f"{worker} of Dask", len(turn.calls)))

@@ -6,16 +6,20 @@ import asyncio
 import importlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, Final
 
 from distributed import get_worker, secede
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from cascade.adapters.executors.begun import Begun
-from cascade.adapters.executors.cluster_worker import BegunElsewhereError, ClusterWorker, Forwarding
+from cascade.adapters.executors.cluster_worker import (
+    BegunElsewhereError,
+    ClusterWorker,
+    Forwarding,
+    HostPipe,
+)
 from cascade.spec.errors import CascadeError
 from cascade.spec.pickled_errors import keep_own_pickling
 
@@ -35,36 +39,12 @@ class _Here(threading.local):
     owner: str | None = None
 
 
-class _Messages:
-    """The pipe of a host: between the thread that executes runs, and the driver.
-
-    Args:
-        send: Sends bytes to the driver.
-    """
-
-    def __init__(self, send: Callable[[bytes], None]) -> None:
-        self.send_bytes = send
-        #: None at the end.
-        self.arrived: SimpleQueue[bytes | None] = SimpleQueue()
-
-    def recv_bytes(self) -> bytes:
-        """The next message.
-
-        Raises:
-            EOFError: The driver has gone.
-        """
-        data = self.arrived.get()
-        if data is None:
-            raise EOFError
-        return data
-
-
 _lock = threading.Lock()
 _here = _Here()
 #: Executor → the part of it that is in this process.
 _made: dict[str, ClusterWorker] = {}
-#: Executor and number of a host → its messages.
-_hosts: dict[tuple[str, int], _Messages] = {}
+#: Executor and number of a host → its pipe.
+_hosts: dict[tuple[str, int], HostPipe] = {}
 
 
 def make_turn(owner: str, packed: bytes, places: Sequence[tuple[int, int]], *values: Any) -> Any:
@@ -105,19 +85,19 @@ def host_runs(owner: str, number: int, entry: str, options: bytes) -> None:
     def send(data: bytes) -> None:
         _tell(worker, owner, HOST, number, {"data": data, "worker": worker.address})
 
-    messages = _hosts[owner, number] = _Messages(send)
+    pipe = _hosts[owner, number] = HostPipe(send)
     secede()  # type: ignore[no-untyped-call]
     try:
-        importlib.import_module(entry).main(messages, options)
+        importlib.import_module(entry).main(pipe, options)
     finally:
         del _hosts[owner, number]
 
 
-def post(owner: str, number: int, data: bytes) -> None:
-    """Give a message to a host of this worker, if it is still there."""
-    messages = _hosts.get((owner, number))
-    if messages is not None:
-        messages.arrived.put(data)
+def post(owner: str, number: int, messages: Sequence[bytes]) -> None:
+    """Give messages to a host of this worker, if it is still there."""
+    pipe = _hosts.get((owner, number))
+    if pipe is not None:
+        pipe.put(messages)
 
 
 def _cluster_worker(worker: Any, owner: str) -> ClusterWorker:
@@ -135,9 +115,9 @@ async def leave(owner: str) -> None:
     """Close the resources of an executor that has ended. In the event loop of a worker."""
     with _lock:
         found = _made.pop(owner, None)
-    for (of, _), messages in list(_hosts.items()):
+    for (of, _), pipe in list(_hosts.items()):
         if of == owner:
-            messages.arrived.put(None)
+            pipe.end()
     if found is not None:
         await asyncio.to_thread(found.close)
 

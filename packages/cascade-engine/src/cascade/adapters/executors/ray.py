@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from queue import SimpleQueue
-from time import monotonic
 from typing import Any, Final
+from uuid import uuid4
 
 from cascade.adapters.executors.cluster_worker import End
 from cascade.adapters.executors.clusters import (
@@ -23,15 +20,14 @@ from cascade.adapters.executors.clusters import (
     outcome_of,
     value_lost,
 )
+from cascade.adapters.executors.ray_host import RayHost
+from cascade.adapters.executors.ray_thread import RayThread
 from cascade.spec.checks import check_count
 from cascade.spec.errors import ExecutorError
-from cascade.spec.protocols import Capabilities
+from cascade.spec.protocols import Capabilities, Host
 from cascade.spec.remote_calls import Outcome, RemoteCall, RemoteValue
 from cascade.spec.wording import error_text
 
-_log = logging.getLogger("cascade.executors")
-#: Seconds for which the number of CPUs is remembered.
-_FRESH: Final = 1.0
 #: Names of capacities → Ray's own options for them.
 _OWN: Final = {"cpu": "num_cpus", "gpu": "num_gpus", "memory": "memory"}
 _NO_RESULTS: Final[Mapping[int, Any]] = {}
@@ -86,22 +82,11 @@ class RayExecutor(ClusterExecutor):
 
         self._picked = picked
         self._make = self._ray.remote(make_turn)
-        self._registry = self._ray.remote(Registry).options(num_cpus=0, max_restarts=0).remote()
-        self._cpus, self._seen = 1, -_FRESH
-        #: What is to be asked of Ray, or told, by a thread of its own. Ray's client calls back in
-        #: the thread that receives all answers: there nothing may wait for one. And the event
-        #: loop's thread should not wait for a round trip.
-        self._jobs: SimpleQueue[Callable[[], Any]] = SimpleQueue()
-        threading.Thread(target=self._work, name="cascade-ray", daemon=True).start()
-
-    @property
-    def max_workers(self) -> int:
-        """The number of CPUs of the cluster."""
-        now = monotonic()
-        if now > self._seen + _FRESH:
-            self._seen = now
-            self._cpus = max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
-        return self._cpus
+        self._name = f"cascade-{uuid4().hex}"
+        registry = self._ray.remote(Registry)
+        self._registry = registry.options(name=self._name, num_cpus=0, max_restarts=0).remote()
+        self._workers = self._cpus()
+        self._thread = RayThread(self._needs_no_thread)
 
     @property
     def places(self) -> Mapping[str, float]:
@@ -122,13 +107,20 @@ class RayExecutor(ClusterExecutor):
             else:
                 found.set_exception(value_lost(value.name, problem))
 
-        self._ask(results, came)
+        self._thread.ask(lambda: results, came)
         return found
 
     # -- the cluster --------------------------------------------------------------------------
 
-    def _slots(self) -> int:
-        return max(2 * self.max_workers, 4)
+    def _count(self) -> None:
+        self._thread.do(lambda: self._counted(self._cpus()))
+
+    def _cpus(self) -> int:
+        """The number of CPUs; waits for Ray's answer."""
+        return max(int(self._ray.cluster_resources().get("CPU", 1)), 1)
+
+    def _host(self, number: int, told: Callable[[Host, Any], None]) -> RayHost:
+        return RayHost(self._ray, self._thread, told)
 
     def _send(self, turn: Turn, inputs: Sequence[RemoteValue]) -> Any:
         results: dict[Any, int] = {}
@@ -140,41 +132,18 @@ class RayExecutor(ClusterExecutor):
         name = turn.calls[0].name
         make = self._make.options(num_returns=2, max_retries=0, name=name, **options)
         packed = turn.packed(self._keep_above or 0)
-        return make.remote(self._registry, packed, places, *results)
+        return make.remote(self._name, packed, places, *results)
 
-    def _work(self) -> None:
-        """The thread of ``_jobs``."""
-        while not (self._closed and not self._active and self._jobs.empty()):
-            job = self._jobs.get()
-            try:
-                job()
-            except Exception:
-                _log.exception("the executor on Ray goes on after an error of its own")
-            del job  # the thread holds no value while it waits
-
-    def _ask(self, reference: Any, answered: Callable[[Future[Any]], Any]) -> None:
-        """Have ``answered`` called, in the own thread, when Ray has a value or an error."""
-
-        def came(done: Future[Any]) -> None:
-            self._jobs.put(partial(answered, done))
-
-        def ask() -> None:
-            try:
-                asked = reference.future()
-            except Exception as problem:  # Ray was shut down meanwhile
-                asked = Future()
-                asked.set_exception(problem)
-            asked.add_done_callback(came)
-
-        self._jobs.put(ask)
+    def _needs_no_thread(self) -> bool:
+        return self._closed and not self._active and not self._hosts
 
     def _sent(self, turn: Turn) -> None:
         handle = turn.handle
         if handle is not None:
             if turn.calls and turn.calls[0].on_begin is not None:
-                begun = self._registry.wait_for.remote(turn.number)
-                self._ask(begun, partial(self._has_begun, turn.number))
-            self._ask(handle[0], partial(self._done, turn))
+                begun = partial(self._registry.wait_for.remote, turn.number)
+                self._thread.ask(begun, partial(self._has_begun, turn.number))
+            self._thread.ask(lambda: handle[0], partial(self._done, turn))
 
     def _has_begun(self, number: int, begun: Future[bool]) -> None:
         if begun.exception() is None and begun.result():
@@ -189,7 +158,7 @@ class RayExecutor(ClusterExecutor):
             return
         ends = done.result()
         if any(end[0] != "kept" and end[4] is not None for end in ends):
-            self._ask(turn.handle[1], partial(self._fetched, turn, ends))
+            self._thread.ask(lambda: turn.handle[1], partial(self._fetched, turn, ends))
         else:
             self._settle(turn, self._outcomes(turn, ends))
         self._is_over(turn.number)
@@ -234,27 +203,23 @@ class RayExecutor(ClusterExecutor):
                 self._ray.cancel(turn.handle[0])
                 self._withdrawn(turn)
 
-        self._ask(self._registry.withdraw.remote([turn.number]), answered)
+        self._thread.ask(partial(self._registry.withdraw.remote, [turn.number]), answered)
 
     def _stop(self, turn: Turn) -> None:
-        self._jobs.put(lambda: self._ray.cancel(turn.handle[0], force=True))
+        self._thread.do(lambda: self._ray.cancel(turn.handle[0], force=True))
 
     def _forget(self, turns: list[int]) -> None:
-        self._registry.forget.remote(turns)
+        self._thread.do(partial(self._registry.forget.remote, turns))
 
     def _leave(self) -> None:
         if self._ray.is_initialized():
             self._ray.kill(self._registry)
             if self._owns:
                 self._ray.shutdown()
-        self._jobs.put(_nothing)  # wakes the thread, which sees that it is to end
+        self._thread.wake()
 
     def __repr__(self) -> str:
         return f"<RayExecutor of {self.max_workers} CPUs>"
-
-
-def _nothing() -> None:
-    """A job."""
 
 
 def _ray() -> Any:

@@ -1,8 +1,9 @@
-"""The parts of a RayExecutor that are in the cluster: in its workers, and in an actor."""
+"""The parts of a RayExecutor that are in the cluster: in its workers, and in actors."""
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import socket
 import threading
@@ -13,10 +14,21 @@ from typing import Any, Final
 import ray
 
 from cascade.adapters.executors.begun import Begun
-from cascade.adapters.executors.cluster_worker import Answer, BegunElsewhereError, ClusterWorker
+from cascade.adapters.executors.cluster_worker import (
+    Answer,
+    BegunElsewhereError,
+    ClusterWorker,
+    HostPipe,
+)
+from cascade.spec.wording import error_text
 
 _lock = threading.Lock()
 _made: list[ClusterWorker] = []
+#: Name → the registry of an executor. A handle that is kept needs no look-up in the cluster, as one
+#: among the arguments of each turn would.
+_registries: dict[str, Any] = {}
+#: Most of them: executors that have ended are not told of.
+_MOST_REGISTRIES: Final = 8
 
 
 class Registry:
@@ -55,6 +67,58 @@ class Registry:
         return bool(self._begun.turns[""].get(turn))
 
 
+class HostActor:
+    """An async actor that executes runs of an executor, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._pipe: Any = None
+        #: Messages for the driver, which asks for them.
+        self._told: list[bytes] = []
+        self._news = asyncio.Event()
+        #: Why it has ended; None until then.
+        self._end: str | None = None
+
+    async def begin(self, entry: str, options: bytes) -> str:
+        """Begin to execute runs; returns where.
+
+        Args:
+            entry: The module with what it does.
+            options: For this.
+        """
+        loop = asyncio.get_running_loop()
+        self._pipe = HostPipe(lambda data: loop.call_soon_threadsafe(self._tell, data))
+        given = entry, options, loop
+        threading.Thread(target=self._live, args=given, name="cascade host", daemon=True).start()
+        return _name()
+
+    async def post(self, messages: Sequence[bytes]) -> None:
+        """Take messages of the driver."""
+        self._pipe.put(messages)
+
+    async def poll(self) -> tuple[list[bytes], str | None]:
+        """The next messages for the driver, and after the last ones why the host has ended."""
+        await self._news.wait()
+        self._news.clear()
+        messages, self._told = self._told, []
+        return messages, self._end
+
+    def _live(self, entry: str, options: bytes, loop: asyncio.AbstractEventLoop) -> None:
+        end = "it has ended"
+        try:
+            importlib.import_module(entry).main(self._pipe, options)
+        except BaseException as problem:
+            end = error_text(problem)
+        loop.call_soon_threadsafe(self._finish, end)
+
+    def _tell(self, message: bytes) -> None:
+        self._told.append(message)
+        self._news.set()
+
+    def _finish(self, end: str) -> None:
+        self._end = end
+        self._news.set()
+
+
 #: The place of a result that is the only one of its turn: it stays there itself, not in a list. Ray
 #: shares bytes and arrays by themselves, and copies them twice more inside of a list.
 ALONE: Final = -1
@@ -66,12 +130,12 @@ def picked(results: Any, place: int) -> Any:
 
 
 def make_turn(
-    registry: Any, packed: bytes, places: Sequence[tuple[int, int]], *values: Any
+    registry: str, packed: bytes, places: Sequence[tuple[int, int]], *values: Any
 ) -> tuple[Any, Any]:
     """Make a turn: the ends of its calls, and the results that stay.
 
     Args:
-        registry: The actor.
+        registry: The name of the actor.
         packed: The turn.
         places: For each input, which of ``values`` has it, and its place there.
         values: The results of other turns.
@@ -87,11 +151,20 @@ def make_turn(
     return ends, answer.results[0]
 
 
-def _begin(registry: Any, turn: int) -> None:
-    worker = f"{socket.gethostname()}, process {os.getpid()}"
-    before = ray.get(registry.begin.remote(turn, worker))
+def _begin(registry: str, turn: int) -> None:
+    actor = _registries.get(registry)
+    if actor is None:
+        if len(_registries) >= _MOST_REGISTRIES:
+            _registries.clear()
+        actor = _registries[registry] = ray.get_actor(registry)
+    before = ray.get(actor.begin.remote(turn, _name()))
     if before is not None:
         raise BegunElsewhereError("", turn, before)
+
+
+def _name() -> str:
+    """Where this process is, for messages."""
+    return f"{socket.gethostname()}, process {os.getpid()}"
 
 
 def _nothing(_turn: int) -> None:

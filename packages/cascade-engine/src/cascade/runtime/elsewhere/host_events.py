@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from cascade.runtime import events
 from cascade.runtime.events import ConstraintEvent, ControlEvent, Notice
-from cascade.spec.wire import dumps
+from cascade.spec.wire import dumps, problem_of
 from cascade.spec.wire_errors import dumps_error, loads_error
+from cascade.spec.wording import error_text, short
+
+_log: Final = logging.getLogger("cascade.executors")
 
 
 @cache
@@ -37,20 +41,25 @@ def kind_of(name: str) -> type[Notice]:
     return _kinds()[name]
 
 
-def dumps_events(told: Iterable[Notice]) -> list[bytes]:
-    """Events as bytes; one that cannot be sent is left out."""
-    return [data for event in told if (data := _dumped(event)) is not None]
+def dumps_events(told: Iterable[Notice]) -> list[tuple[str, bytes]]:
+    """Events, by the names of their classes. A value that cannot be sent becomes its ``repr``."""
+    return [(type(event).__name__, _dumped(event)) for event in told]
 
 
-def _dumped(event: Notice) -> bytes | None:
+def _dumped(event: Notice) -> bytes:
     values: dict[str, Any] = {}
     for field in fields(event):
         value = getattr(event, field.name)
         values[field.name] = _Error(value) if isinstance(value, BaseException) else value
     try:
-        return dumps((type(event).__name__, values))
-    except Exception:  # a value of the user's
-        return None
+        return dumps(values)
+    except Exception:
+        return dumps({name: _sendable(value) for name, value in values.items()})
+
+
+def _sendable(value: Any) -> Any:
+    """A value of an event, or a text in its place."""
+    return value if problem_of(value) is None else short(value)
 
 
 class _Error:
@@ -63,11 +72,15 @@ class _Error:
         return loads_error, (dumps_error(self._error),)
 
 
-def loads_events(told: Sequence[bytes]) -> Iterator[Notice]:
-    """The events of ``dumps_events``; one that cannot be read is left out."""
-    for data in told:
+def loads_events(told: Iterable[tuple[str, bytes]]) -> Iterator[Notice]:
+    """The events of ``dumps_events``; one that cannot be read is left out, with a warning."""
+    for name, data in told:
         try:
-            name, values = pickle.loads(data)
-            yield kind_of(name)(**values)
-        except Exception:  # of a class that this process does not have
-            continue
+            yield kind_of(name)(**pickle.loads(data))
+        except Exception as problem:  # a value of a class that this process does not have
+            _warn(name, error_text(problem))
+
+
+@cache  # once for each kind, as such events come in many
+def _warn(name: str, problem: str) -> None:
+    _log.warning("events %s of hosted runs are left out: %s", name, problem)

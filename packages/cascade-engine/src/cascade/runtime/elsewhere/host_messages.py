@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from cascade.runtime.execution.waiting import Waiting
 from cascade.runtime.limits.rules import Constraint
 
 
@@ -44,12 +45,21 @@ class Progress(NamedTuple):
     task: str | None
 
 
+class Waits(NamedTuple):
+    """The nodes of a run that do not run now; ``since`` is the age of a wait, in seconds."""
+
+    run_id: str
+    waits: Sequence[Waiting]
+
+
 class Told(NamedTuple):
     """Events and progress of the runs of a host."""
 
     #: See ``host_events``.
-    events: Sequence[bytes] = ()
+    events: Sequence[tuple[str, bytes]] = ()
     progress: Sequence[Progress] = ()
+    #: Of the runs whose waits have changed.
+    waits: Sequence[Waits] = ()
 
 
 class SharedAmounts(NamedTuple):

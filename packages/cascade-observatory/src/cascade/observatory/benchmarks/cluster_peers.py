@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from importlib import import_module
 from typing import Any, Final, Self
 
+from cascade.observatory.benchmarks.ray_floor import RayFloor
+
 #: Bytes of the store of objects of a local Ray cluster.
 _STORE: Final = 512 << 20
 
@@ -20,6 +22,7 @@ class DaskPeer:
     """
 
     name, distribution = "Dask", "distributed"
+    floor = None
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
@@ -78,6 +81,8 @@ class RayPeer:
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+        #: Turns by hand; None before the start.
+        self.floor: RayFloor | None = None
 
     def __enter__(self) -> Self:
         ray: Any = import_module("ray")
@@ -90,6 +95,7 @@ class RayPeer:
             logging_level="error",
             object_store_memory=_STORE,
         )
+        self.floor = RayFloor(ray)
         return self
 
     def __exit__(self, *_details: object) -> None:

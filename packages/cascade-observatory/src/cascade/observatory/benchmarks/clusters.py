@@ -208,6 +208,8 @@ class _Work(NamedTuple):
     expected: Any
     #: The most that Cascade may take of the time of the raw cluster.
     most: float
+    #: The same by hand, with Cascade's promises and nothing else.
+    by_floor: Callable[[], Any] | None = None
 
 
 def _works(raw: Any, cascade: Cascade, size: int) -> list[_Work]:
@@ -231,9 +233,14 @@ def _works(raw: Any, cascade: Cascade, size: int) -> list[_Work]:
     short_calls = run(lambda: called.plus.map(x=items))
     hop = run(lambda: called.measured(called.large(large)))
     expected = [i + 1 for i in items]
+    short = _Work("short calls", size, lambda: raw.calls(plus, items), short_calls, expected, 0.15)
+    link = _Work("a chain", chain, lambda: raw.chain(plus, 0, chain), run(chained), chain, 0.05)
+    if raw.floor is not None:
+        short = short._replace(by_floor=lambda: raw.floor.calls(plus, items))
+        link = link._replace(by_floor=lambda: raw.floor.chain(plus, 0, chain))
     return [
-        _Work("short calls", size, lambda: raw.calls(plus, items), short_calls, expected, 0.15),
-        _Work("a chain", chain, lambda: raw.chain(plus, 0, chain), run(chained), chain, 0.05),
+        short,
+        link,
         _Work("a large value", 1, lambda: raw.hop(zeros, size_of, large), hop, large, 1.1),
     ]
 
@@ -255,6 +262,9 @@ def _on(bench: Bench, kind: type[DaskPeer] | type[RayPeer]) -> None:
                 Contender(f"raw {name}", work.by_raw, work.calls, work.expected),
                 Contender(CASCADE, work.by_cascade, work.calls, work.expected),
             ]
+            if work.by_floor is not None:
+                floor = Contender(raw.floor.name, work.by_floor, work.calls, work.expected)
+                contenders.append(floor)
             title = shown[work.title] = f"{name}, {work.title}"
             samples = bench.measure(title, contenders, rounds, f"raw {name}", "call")
             ratio = samples.ratio(CASCADE, f"raw {name}").median
@@ -276,6 +286,10 @@ _CLUSTER = (
     "Two workers on this machine. 1000 calls of one function, which Cascade sends in turns; 100 "
     "calls that each take the value of the one before, which it sends as one; and 64 MiB from one "
     "call to the next, which stay there."
+)
+_FLOOR = (
+    " Turns by hand are the smallest program with Ray's API that keeps the same promises: a turn "
+    "begins once, and each call has its value or its error with the traceback, and its duration."
 )
 SECTIONS = (
     Section(
@@ -306,7 +320,7 @@ SECTIONS = (
         start,
     ),
     Section("dask", "A call on Dask", _CLUSTER, on_dask),
-    Section("ray", "A call on Ray", _CLUSTER, on_ray),
+    Section("ray", "A call on Ray", _CLUSTER + _FLOOR, on_ray),
 )
 
 PROGRAM = Program(
