@@ -36,7 +36,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, Literal
 
 from cascade.runtime.loops.fused_codegen import STATE, LoopWriter
 from cascade.runtime.loops.laziness_analysis import is_builtin
@@ -80,7 +80,7 @@ class Fused:
         self._needs = tuple(sorted(map(self.parameters.index, writer.needs)))
         self._builtins = tuple(sorted(writer.builtins))
         self._careful: Callable[..., Any] | None = None
-        self._unrolled: Unrolled | bool | None = None
+        self._unrolled: Unrolled | Literal[False] | None = None
 
     def state_of(self, task: Task[..., Any]) -> int:
         return self.tasks.index(task)
