@@ -19,7 +19,8 @@ Functions of tasks are called in these places, and nowhere else:
 ``graph_path.lanes.pump``      coroutines, and inline functions, without limits
 ``attempts``                   other attempts in the event loop's thread: ``await_once``
                                (coroutines) and ``_inline``; on a thread: ``_in_thread``
-``graph_path.lanes.slow_lane`` attempts on a worker; with a timeout: ``timed_calls``
+``graph_path.lanes.slow_lane`` attempts on a worker; with a timeout: ``timed_calls``; of plain calls
+                               that others have returned: ``returned_calls``
 ``graph_path.lanes.fast_lane`` plain calls on a worker; ``light_calls``: those that hold capacities;
                                ``held_calls``: those with resources of plain generators
 ``loops.fused``, ``generated`` steps of loops: code that was written for the task

@@ -36,7 +36,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from types import CodeType, FunctionType
-from typing import Any
+from typing import Any, Literal
 
 from cascade.runtime.loops.fused_codegen import STATE, LoopWriter
 from cascade.runtime.loops.laziness_analysis import is_builtin
@@ -44,9 +44,15 @@ from cascade.runtime.loops.protocol import LAZY
 from cascade.runtime.loops.recursion_groups import members_of
 from cascade.runtime.loops.scopes import own_names, scoped
 from cascade.runtime.loops.tail_call_analysis import Body, looks_up
+from cascade.runtime.loops.unrolled import Unrolled, unrolled
 from cascade.runtime.loops.verified_source import Unfit, compiled
 from cascade.spec.containers import ATOMS
 from cascade.spec.task import Task
+
+#: Fewest steps of a batch for an unrolled loop: such steps take less than a microsecond.
+LONG = 1 << 12
+#: Fewest steps of a batch for which one is made: it costs as much as some 500,000 steps gain.
+VERY_LONG = 1 << 15
 
 
 class Fused:
@@ -69,8 +75,12 @@ class Fused:
         #: is most of the time that an entry takes otherwise.
         self._globals = [(f.__globals__, p[0], v) for f, p, v in guards if _is_global(f, p)]
         self._guards = [(f, p, v) for f, p, v in guards if not _is_global(f, p)]
-        self._trusting, self._needs, self._builtins = self._make(careful=False)
+        writer = LoopWriter(bodies, self.parameters, careful=False)
+        self._trusting = self._function(writer)
+        self._needs = tuple(sorted(map(self.parameters.index, writer.needs)))
+        self._builtins = tuple(sorted(writer.builtins))
         self._careful: Callable[..., Any] | None = None
+        self._unrolled: Unrolled | Literal[False] | None = None
 
     def state_of(self, task: Task[..., Any]) -> int:
         return self.tasks.index(task)
@@ -105,8 +115,22 @@ class Fused:
         if is_plain and (not self._builtins or self._has_builtins()):
             return self._trusting
         if self._careful is None:
-            self._careful, *_ = self._make(careful=True)
+            writer = LoopWriter(self._bodies, self.parameters, careful=True)
+            self._careful = self._function(writer)
         return self._careful
+
+    def unrolled_for(self, values: Sequence[Any], most: int) -> Unrolled | None:
+        """The loop for a batch of ``most`` steps that is entered with ``values``, or None.
+
+        It may be entered where ``loop_for`` gives a function.
+
+        Cost: a few milliseconds, once per task, when a batch has proven long.
+        """
+        if most < LONG or not ATOMS.issuperset(map(type, values)):
+            return None
+        if self._unrolled is None and most >= VERY_LONG:
+            self._unrolled = unrolled(self._bodies, self.parameters, self._function) or False
+        return self._unrolled or None
 
     def _has_builtins(self) -> bool:
         """Whether the names of builtins that it calls still mean these."""
@@ -115,15 +139,18 @@ class Fused:
     def state_at(self, error: BaseException, entered: int) -> int:
         """The state whose body raised ``error``, in a loop entered in the state ``entered``."""
         codes = (self._trusting.__code__, getattr(self._careful, "__code__", None))
+        unrolled = self._unrolled or None
         trace = error.__traceback__
-        while trace is not None:
-            if trace.tb_frame.f_code in codes:  # the first: an error may have an older traceback
+        while trace is not None:  # the first: an error may have an older traceback
+            if trace.tb_frame.f_code in codes:
                 return trace.tb_frame.f_locals.get(STATE, entered) or 0
+            if unrolled is not None and trace.tb_frame.f_code is unrolled.loop.__code__:
+                return unrolled.failed_at(error, entered)[1]
             trace = trace.tb_next
         return entered
 
-    def _make(self, careful: bool) -> tuple[FunctionType, tuple[int, ...], tuple[str, ...]]:
-        writer = LoopWriter(self._bodies, self.parameters, careful)
+    def _function(self, writer: LoopWriter) -> FunctionType:
+        """The function of a loop, compiled."""
         first = self._bodies[0].func
         cells = {
             name: cell
@@ -146,8 +173,7 @@ class Fused:
             tuple(cells[name] for name in code.co_freevars),
         )
         loop.__kwdefaults__ = writer.tools
-        needs = tuple(sorted(self.parameters.index(name) for name in writer.needs))
-        return loop, needs, tuple(sorted(writer.builtins))
+        return loop
 
     def _check_names(self, code: CodeType, exact: CodeType) -> None:
         """Refuse a loop in which a name is another variable than in its task.

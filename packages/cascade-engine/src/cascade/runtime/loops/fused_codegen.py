@@ -217,12 +217,24 @@ class LoopWriter:
         over = [*arguments.values()] if suspects else []
         if state != self._state:
             over += map(_saved, self._changed(body))  # the other task's steps must not keep them
-            yield _assign([STATE], [ast.Constant(state or None)])
         if over:
             yield ast.Delete([ast.Name(name, ast.Del()) for name in over])
         if self._checked[self._state]:
             yield ast.If(self._is_to_pause(), [self._pause(self._bodies[state])], [])
+        yield from self._next_step(state)
+
+    def _next_step(self, state: int) -> Iterator[ast.stmt]:
+        """Go on in ``state``."""
+        if state != self._state:
+            yield self._in_state(state)
         yield ast.Continue()
+
+    def _in_state(self, state: int) -> ast.stmt:
+        return _assign([STATE], [ast.Constant(state or None)])
+
+    def _place(self, state: int) -> int:
+        """What the loop returns for its state."""
+        return state
 
     def _is_lazy(self, value: ast.expr, written: ast.expr) -> ast.expr:
         """An expression: whether an argument that the step did not have is left to the node."""
@@ -339,7 +351,8 @@ class LoopWriter:
             _name(named(name)) if name in body.parameters else ast.Constant(None)
             for name in self._parameters
         ]
-        return ast.Return(ast.Tuple([value, ast.Constant(state), *values], ast.Load()))
+        place = ast.Constant(self._place(state))
+        return ast.Return(ast.Tuple([value, place, *values], ast.Load()))
 
     def _tool(self, name: str, value: Any) -> ast.expr:
         """A name for an object that the body has no name for."""

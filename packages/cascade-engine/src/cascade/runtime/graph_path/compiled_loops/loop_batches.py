@@ -17,6 +17,7 @@ from cascade.runtime.execution.placement import SLOW, begin, starts_loop
 from cascade.runtime.loops.fused import Fused
 from cascade.runtime.loops.generated import Generated
 from cascade.runtime.loops.trampoline import AsyncTrampoline, Trampoline
+from cascade.runtime.loops.unrolled import Unrolled
 from cascade.spec.task import Task
 
 #: An iterator over a list can be moved to its end, and is as fast as any.
@@ -93,6 +94,8 @@ def made_aside(loop: Loop, enter: Callable[..., Any], steps: Steps) -> tuple[Any
 
 
 def _entered(loop: Loop, enter: Callable[..., Any], steps: Steps) -> tuple[Any, ...]:
+    if steps.unrolled is not None:
+        return _entered_unrolled(loop, steps.unrolled, steps)
     try:
         outcome: tuple[Any, ...] = loop.context.run(enter, steps.items, loop.state, *loop.values)
         return outcome
@@ -101,38 +104,65 @@ def _entered(loop: Loop, enter: Callable[..., Any], steps: Steps) -> tuple[Any, 
         raise carried(loop.code.tasks[state].func, error) from error
 
 
+def _entered_unrolled(loop: Loop, unrolled: Unrolled, steps: Steps) -> tuple[Any, ...]:
+    """The same with several steps for each item, of which the last ones may not be made."""
+    try:
+        enter = unrolled.loop
+        value, place, *values = loop.context.run(enter, steps.items, loop.state, *loop.values)
+    except BaseException as error:
+        steps.unmade, _ = unrolled.failed_at(error, loop.state)
+        raise
+    steps.unmade, state = unrolled.place_of(place)
+    return value, state, *values
+
+
 class Steps:
-    """An iterator of about ``count`` items that knows how many were taken.
+    """A batch of about ``count`` steps, as an iterator that knows how many were made.
 
     Args:
-        count: Number of items.
+        count: Number of steps.
+        unrolled: The loop that makes them, several for each item, if there are so many.
 
     Attributes:
         items: The iterator for the loop.
-        count: Number of items at the beginning.
+        unrolled: As given; None if there are too few steps.
+        unmade: Steps of the last item that were not made. Until it is known, all but one.
         began: Start of the batch on a thread; 0 for awaited steps.
         seconds: Duration of the batch, after its end.
     """
 
-    __slots__ = ("_left", "began", "count", "items", "seconds")
+    __slots__ = ("_count", "_each", "_left", "began", "items", "seconds", "unmade", "unrolled")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, unrolled: Unrolled | None = None) -> None:
+        each = 1 if unrolled is None else unrolled.steps
+        if count < each:
+            each, unrolled = 1, None
         items = cast("Any", iter(_NONES))
-        items.__setstate__(max(len(_NONES) - count, 0))
+        items.__setstate__(max(len(_NONES) - count // each, 0))
         self.items: Any = items
-        self.count = length_hint(items)
+        self.unrolled = unrolled
+        self.unmade = each - 1
+        self._each = each
+        self._count = length_hint(items)
+        #: The number of items that were left at the end.
         self._left: int | None = None
         self.began = self.seconds = 0.0
 
     @property
     def made(self) -> int:
-        """Number of items that the loop has taken."""
-        return self.count - (length_hint(self.items) if self._left is None else self._left)
+        """Number of steps that the loop has begun. From any thread."""
+        taken = self._taken()
+        return taken * self._each - self.unmade if taken else 0
 
     @property
     def left(self) -> int:
-        """Number of items that it may still take."""
-        return length_hint(self.items)
+        """Number of further steps that it may begin. From any thread."""
+        rest = self._each - 1 if self._taken() else 0
+        return length_hint(self.items) * self._each + rest
+
+    def _taken(self) -> int:
+        """Number of items that the loop has taken."""
+        return self._count - (length_hint(self.items) if self._left is None else self._left)
 
     def end(self) -> None:
         """Remove the remaining items. From any thread, also while the loop makes steps."""

@@ -12,6 +12,7 @@ to the event loop in between.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ from cascade.runtime.graph_path.segments import Work
 from cascade.runtime.graph_path.task_events import Reports
 from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.limits.permits import Permit, current_permit
+from cascade.runtime.loops.fused import Fused
 from cascade.runtime.loops.protocol import PAUSED
 from cascade.spec.errors import TaskCancelledError
 
@@ -150,7 +152,7 @@ class LoopDriver(Part):
             if self._place(loop) is Place.WORKER:
                 loop.has_moved = True
                 return MOVED
-            steps = self._run.steps.begin(Steps, allowed)
+            steps = self._begun(loop, allowed)
             try:
                 outcome = self._made_here(loop, enter, steps)
             except BaseException as error:
@@ -174,6 +176,13 @@ class LoopDriver(Part):
         count_steps(self._run, work, loop, entered, steps, made)
         loop.is_fresh = False
         return self._after(work, loop, value)
+
+    def _begun(self, loop: Loop, most: int) -> Steps:
+        """A batch of at most so many steps."""
+        code = loop.code
+        unrolled = code.unrolled_for(loop.values, most) if type(code) is Fused else None
+        make = Steps if unrolled is None else partial(Steps, unrolled=unrolled)
+        return self._run.steps.begin(make, most)
 
     def _after(self, work: Work, loop: Loop, value: Any) -> Any:
         """Handle the result of a batch of plain functions; the node leaves the loop if it cannot
@@ -248,7 +257,7 @@ class LoopDriver(Part):
                 return NOT_ENTERED
             rounds = self._rounds
             most = many if rounds is None else rounds.allowed(work, many)
-            steps, entered = self._run.steps.begin(Steps, most), loop.task
+            steps, entered = self._begun(loop, most), loop.task
             value, loop.state, *loop.values = self._made_on_worker(work, loop, enter, steps)
             made = steps.made - (value is not PAUSED)
             count_steps(self._run, work, loop, entered, steps, made)

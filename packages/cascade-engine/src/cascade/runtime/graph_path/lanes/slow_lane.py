@@ -18,6 +18,7 @@ from cascade.runtime.execution.placement import wants_resources
 from cascade.runtime.graph_path.compiled_loops.awaited_loops import NOT_ENTERED
 from cascade.runtime.graph_path.compiled_loops.loop_driver import MOVED
 from cascade.runtime.graph_path.lanes.held_calls import NOT_BEGUN
+from cascade.runtime.graph_path.lanes.returned_calls import ReturnedCalls
 from cascade.runtime.graph_path.lanes.timed_calls import GIVEN_UP
 from cascade.runtime.graph_path.run_parts import Part, RunParts
 from cascade.runtime.graph_path.segments import PENDING, Item, Raised, Work
@@ -46,6 +47,7 @@ class SlowLane(Part):
         #: Whether plain functions are called in other processes.
         self._elsewhere = parts.run.elsewhere.everything
         self._wrap = None if parts.run.middleware is None else parts.wrapping.func
+        self._returned_calls = ReturnedCalls(parts)
 
     def work_on(self, item: Item) -> bool:
         """Call plain functions for a node, one after the other.
@@ -118,6 +120,8 @@ class SlowLane(Part):
             return LEFT
         if self._reports.wanted:
             self._reports.goes_on(work)
+        if self._returned_calls.fits(work):
+            return self._returned_calls.call(work)
         context = self._run.context.copy()  # a task's changes are invisible to others (M12)
         if work.permit is not None:
             context.run(current_permit.set, work.permit)
