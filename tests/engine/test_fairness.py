@@ -181,17 +181,17 @@ async def test_loops_that_spin_at_once_share_the_budget(spin):
     assert longest < BUDGET * 2  # the first ones do not know yet of the others
 
 
-@cs.task
+@cs.task(mode="inline")  # a slow step would move the loop to a thread
 def spins(place, note):
     return spins.tail(place, note) if note(place) else None
 
 
-@cs.task
+@cs.task(mode="inline")  # a slow step would move the loop to a thread
 def spins_here(place, note):
     return spins_there.tail(place, note) if note(place) else None
 
 
-@cs.task
+@cs.task(mode="inline")  # a slow step would move the loop to a thread
 def spins_there(place, note):
     return spins_here.tail(place, note) if note(place) else None
 
