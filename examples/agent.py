@@ -3,9 +3,9 @@
     python examples/agent.py "Is the library open? If so, book room 4."
     python examples/agent.py --approve yes       # from another terminal; or: no
 
-Kill it at any moment, and start it again with the same command: no tool is used twice, and an agent
-that was waiting for a person goes on waiting. The model here is a script, so that the example runs
-anywhere; put the client of a real one into ``model``.
+Kill it at any moment, and start it again with the same command: finished calls of tools and of the
+model are not made again, and an agent that was waiting for a person goes on waiting. The model here
+is a script, so that the example runs anywhere; put the client of a real one into ``model``.
 """
 
 from __future__ import annotations

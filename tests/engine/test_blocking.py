@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 import weakref
+from contextlib import nullcontext
 
 import pytest
 
@@ -20,10 +21,12 @@ from cascade.runtime.diagnostics import gc_pauses as collector
 from cascade.runtime.diagnostics import usage as usage_module
 from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor, marked
 from cascade.runtime.diagnostics.blocking_warnings import (
+    OF_A_MAP,
     BlockedStep,
     BlockingCallWarning,
     describe,
     describe_call,
+    describe_map,
     warn,
 )
 from cascade.runtime.diagnostics.gc_pauses import CountedPauses, HeardPauses
@@ -537,6 +540,17 @@ def test_the_message_names_the_task_the_place_and_the_remedy(blocked):
     )
 
 
+def test_the_message_on_a_map_names_its_own_remedies(blocked):
+    with pytest.warns(BlockingCallWarning) as found:
+        warn("columns of a map", blocked, OF_A_MAP)
+    assert str(found[0].message) == describe_map("columns of a map", blocked)
+    assert str(found[0].message).startswith(
+        "the event loop and everything that shares it are blocked by the columns of a map: one "
+        "step has taken 0.1 s so far\n    at flow.py:2:  "
+    )
+    assert "@cs.task" not in str(found[0].message)
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0.1, "0.1"), (0.149, "0.1"), (0.28, "0.3"), (1.2, "1"), (61.7, "62")]
 )
@@ -602,6 +616,34 @@ def test_a_plain_function_is_named_and_not_the_coroutine_around_it(tier, told):
     assert (task, mode) == ("slow", "auto")
     assert "in slow" in blocked.stack
     assert "in outer" not in blocked.stack
+
+
+@pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])
+@pytest.mark.parametrize("part", ["window of a map", "columns of a map"])
+def test_the_part_of_a_map_with_a_window_is_named(part, use_vm, told):
+    """It is no task of the user's, which could be made a plain function."""
+    closes = part.startswith("columns")
+
+    async def rows():
+        try:
+            if not closes:
+                told.wait()
+            yield 1
+            yield 2
+        finally:
+            if closes:
+                told.wait()
+
+    @cs.task
+    async def same(x):
+        return 1 // (0 if closes else 1)
+
+    target = same.map(x=rows(), window=1)
+    with pytest.raises(ZeroDivisionError) if closes else nullcontext():
+        cs.run(target, use_vm=use_vm)
+    ((task, blocked, mode),) = told
+    assert (task, mode) == (part, OF_A_MAP)
+    assert "in rows" in blocked.stack
 
 
 @pytest.mark.parametrize("use_vm", [False, True], ids=["graph", "vm"])

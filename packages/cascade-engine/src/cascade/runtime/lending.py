@@ -15,7 +15,7 @@ from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocking_calls import BlockingMonitor
-from cascade.runtime.diagnostics.blocking_warnings import BlockedStep, warn
+from cascade.runtime.diagnostics.blocking_warnings import OF_A_MAP, BlockedStep, warn
 from cascade.runtime.elsewhere.executors import Elsewhere, is_name, named
 from cascade.runtime.engine_options import EngineSettings
 from cascade.runtime.engine_parts import EngineParts
@@ -34,9 +34,11 @@ from cascade.runtime.run import Run
 from cascade.runtime.semantics.recording import Record, recorder
 from cascade.spec.checks import check_count
 from cascade.spec.errors import ArgumentError
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import number_of
 from cascade.spec.map_items import item_of
 from cascade.spec.protocols import Executor, StateBackend, TaskExecutor
+from cascade.spec.task import Task
 from cascade.spec.wording import short
 
 if TYPE_CHECKING:
@@ -267,7 +269,8 @@ def _tell_of_blocking(blocked: BlockedStep) -> None:
     run, task, source, mode = blocked.owner
     if blocked.plain is not None:
         task, source, mode = blocked.plain, None, "auto"
-    warn(task, blocked, mode)
+    is_own = isinstance(source, LazyResult) and not isinstance(source.task, Task)
+    warn(task, blocked, OF_A_MAP if is_own and mode is None else mode)
     with contextlib.suppress(RuntimeError):  # the loop is closed
         node, item = number_of(source), item_of(source)
         run.publish(TaskBlocking, task, node, blocked.seconds, blocked.stack, item=item)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cascade.spec.callsite import CallSite
 
+#: The mode of the coroutines of maps with windows, for ``warn``.
+OF_A_MAP: Final = "map"
 _log = logging.getLogger("cascade.blocking")
 #: Warnings given so far, in the form of the module ``warnings``.
 _said: dict[str | tuple[str, type[Warning], int], int] = {}
@@ -61,15 +63,32 @@ def describe_call(task: str, mode: str, blocked: BlockedStep) -> str:
     )
 
 
+def describe_map(part: str, blocked: BlockedStep) -> str:
+    """The same for a map with a window that reads, folds or closes in the event loop (M29)."""
+    return (
+        f"the event loop and everything that shares it are blocked by the {part}: one step has "
+        f"taken {_rounded(blocked.seconds)} s so far\n"
+        f"    at {blocked.place}:  {blocked.place.source}\n"
+        "    in an async iterator, put the call on a thread:  await asyncio.to_thread(…)\n"
+        "    or give the map a plain iterator:                a slow one is read on a thread\n"
+        "    fold with a task that is a plain function:       it runs on a thread"
+    )
+
+
 def warn(task: str, blocked: BlockedStep, mode: str | None = None) -> None:
     """Give a BlockingCallWarning, at the blocking line; from any thread.
 
-    ``mode`` is the mode of a plain task; None for a coroutine.
+    ``mode`` is the mode of a plain task, or OF_A_MAP; None for a coroutine task.
 
     If a filter turns warnings into errors, there is no place to raise it, because the task is in
     the middle of a call. It then goes to the logger ``cascade.blocking``, as an error.
     """
-    message = describe(task, blocked) if mode is None else describe_call(task, mode, blocked)
+    if mode is None:
+        message = describe(task, blocked)
+    elif mode == OF_A_MAP:
+        message = describe_map(task, blocked)
+    else:
+        message = describe_call(task, mode, blocked)
     filename, lineno = blocked.place
     try:
         warnings.warn_explicit(message, BlockingCallWarning, filename, lineno, registry=_said)
