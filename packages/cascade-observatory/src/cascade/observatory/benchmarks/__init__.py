@@ -6,7 +6,7 @@
   ``fleets``), ``limits``, ``clusters`` and ``imports`` are the programs; ``suites`` names their
   parts.
 - ``shapes``, ``awaiting``, ``loops``, ``contenders``, ``peers`` and ``cluster_peers`` (with
-  ``dask_floor`` and ``ray_floor``, by hand) are the contenders; ``called_elsewhere`` has the functions that other processes call; ``delays``,
-  ``wakeups`` and ``memory`` measure without rounds; ``pythons`` and ``elsewhere`` measure on other
-  Pythons.
+  ``dask_floor`` and ``ray_floor``, by hand) are the contenders; ``called_elsewhere`` has the
+  functions that other processes call; ``delays``, ``wakeups`` and ``memory`` measure without
+  rounds; ``pythons`` and ``elsewhere`` measure on other Pythons.
 """
