@@ -152,7 +152,7 @@ class ClusterHost:
         self._post(messages)
 
     def _posted(self, problem: BaseException | None = None) -> None:
-        """The messages have arrived. If not, the host is as good as lost: it would wait for them."""
+        """Messages have arrived. If not, the host is as good as lost: it would wait for them."""
         if problem is not None:
             self.lose(f"it got no message: {error_text(problem)}")
         with self._lock:
