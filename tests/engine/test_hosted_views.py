@@ -135,3 +135,20 @@ def test_an_event_that_cannot_be_read_is_left_out_and_told_once(caplog):
     assert record.getMessage() == (
         "events StepsMade of hosted runs are left out: ImportError: no module named 'flows'"
     )
+
+
+@pytest.mark.posix
+def test_a_process_whose_message_cannot_be_read_is_lost(caplog):
+    """Its runs go on elsewhere, instead of waiting for it."""
+    told, came = [], threading.Event()
+
+    def tell(_host, message):
+        told.append(message)
+        came.set()
+
+    with cs.ProcessExecutor(1) as executor:
+        host = executor.start_host("tests.odd_host", b"", tell)
+        assert came.wait(50)
+    assert told == [None]
+    assert host.exit_code == -tasks.KILL
+    assert "its message was not read" in caplog.text

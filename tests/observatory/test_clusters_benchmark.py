@@ -47,6 +47,7 @@ def test_it_measures_all_sections(tmp_path):
     assert names["start"] == raw
     if "Dask, a chain" in names:
         assert names["Dask, a chain"] == {"raw Dask", clusters.CASCADE}
+        assert names["Dask, a shared value"] == {"raw Dask", "calls by hand", clusters.CASCADE}
     assert len(targets) >= 6
 
 
@@ -58,7 +59,16 @@ def test_raw_clusters_compute_the_same(kind):
         assert raw.calls(called.plus_one, [1, 2]) == [2, 3]
         assert raw.chain(called.plus_one, 0, 5) == 5
         assert raw.hop(called.zeros, called.size_of, 1000) == 1000
-        if raw.floor is not None:
+        assert raw.fan(called.zeros, called.size_of, 1000) == [1000, 1000]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", [cluster_peers.DaskPeer, cluster_peers.RayPeer])
+def test_calls_by_hand_compute_the_same(kind):
+    pytest.importorskip(kind.distribution, reason=f"pip install {kind.distribution}")
+    with kind(1) as raw:
+        assert raw.floor.fan(called.zeros, called.size_of, 1 << 20) == [1 << 20] * 2
+        if kind is cluster_peers.RayPeer:
             assert raw.floor.calls(called.plus_one, range(300)) == [*range(1, 301)]
             assert raw.floor.chain(called.plus_one, 0, 5) == 5
             with pytest.raises(RuntimeError, match="TypeError"):

@@ -105,6 +105,17 @@ def test_a_message_that_cannot_be_read_is_its_end():
     assert told == [(host, None)]
 
 
+def test_a_message_that_does_not_arrive_is_its_end():
+    """It would wait for the run that it was to begin."""
+    _, host, told = started(is_ready)
+    host.send(EndThere("one", True))
+    host._posted(OSError("the network"))
+    host.says(Told())
+    host.send(DONE)
+    assert told == [(host, None)]
+    assert host.posted == [[EndThere("one", True)]]
+
+
 def test_a_host_whose_worker_ends_before_it_is_ready_is_started_elsewhere():
     executor, host, _ = started(is_lost, is_lost, is_ready)
     assert executor.made[2] is host

@@ -164,7 +164,9 @@ def test_whole_runs_by_the_name_of_the_cluster(address: str, tmp_path: Path, end
     wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 60)
     store = open_store(url)
     try:
-        assert store.find("endless").status in (RunStatus.ENQUEUED, RunStatus.RUNNING)
+        endless = store.find("endless")
+        assert endless is not None
+        assert endless.status in (RunStatus.ENQUEUED, RunStatus.RUNNING)
     finally:
         store.close()
 

@@ -100,7 +100,9 @@ class ClusterHost:
     # -- what the cluster tells ---------------------------------------------------------------
 
     def take(self, worker: str, data: bytes) -> None:
-        """A message of the host. One at a time."""
+        """A message of the host; none after its end. One at a time."""
+        if self._ended.is_set():
+            return
         try:
             message = pickle.loads(data)
         except Exception as problem:  # of another version of Cascade
@@ -149,8 +151,10 @@ class ClusterHost:
             messages, self._waiting = self._waiting, []
         self._post(messages)
 
-    def _posted(self) -> None:
-        """The messages have arrived, or their host is about to be found lost."""
+    def _posted(self, problem: BaseException | None = None) -> None:
+        """Messages have arrived. If not, the host is as good as lost: it would wait for them."""
+        if problem is not None:
+            self.lose(f"it got no message: {error_text(problem)}")
         with self._lock:
             self._is_posting = False
         self._go_on()

@@ -93,7 +93,7 @@ class DaskExecutor(ClusterExecutor):
             self._client = distributed.Client(
                 cluster, set_as_default=False, security=security, name="cascade", timeout=timeout
             )
-            from cascade.adapters.executors.dask_worker import plugin
+            from cascade.adapters.executors.dask_worker import TOPIC, plugin
 
             self._client.register_plugin(plugin())
         except Exception as problem:
@@ -104,7 +104,8 @@ class DaskExecutor(ClusterExecutor):
         self._workers = max(sum(self._client.nthreads().values()), 1)
         #: Token of a resource that workers may have opened → seconds that closing it may take.
         self._teardown: dict[bytes, float] = {}
-        self._client.subscribe_topic(self._owner, self._told)
+        self._topic = TOPIC + self._owner
+        self._client.subscribe_topic(self._topic, self._told)
 
     @property
     def places(self) -> Mapping[str, float]:
@@ -277,7 +278,7 @@ class DaskExecutor(ClusterExecutor):
 
     def _leave(self) -> None:
         if self._client.status == "running":
-            self._client.unsubscribe_topic(self._owner)
+            self._client.unsubscribe_topic(self._topic)
             if self._teardown:
                 self._close_resources()
         self._client.close()

@@ -7,15 +7,12 @@ it are calls in its worker.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from cascade.adapters.executors.cluster_host import ClusterHost
 from cascade.spec.protocols import Host
 from cascade.spec.wording import error_text
-
-_log: Final = logging.getLogger("cascade.executors")
 
 
 class DaskHost(ClusterHost):
@@ -80,9 +77,10 @@ class DaskHost(ClusterHost):
         given = self._owner, self._number, messages
         try:
             await self._client.run(post, *given, workers=[self.worker], on_error="raise")
-        except Exception as problem:  # its worker is about to be found lost
-            _log.debug("a host on %s got no message: %s", self.worker, error_text(problem))
-        self._posted()
+        except Exception as problem:
+            self._posted(problem)
+        else:
+            self._posted()
 
     def _drop(self) -> None:
         """Cancelled if it has not begun; else the cluster forgets it at its end."""

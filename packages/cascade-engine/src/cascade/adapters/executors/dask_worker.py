@@ -26,7 +26,10 @@ from cascade.spec.pickled_errors import keep_own_pickling
 keep_own_pickling(CascadeError)  # which the import of distributed has changed
 
 #: The name of the plugin. Another number for another protocol.
-PLUGIN: Final = "cascade-1"
+PLUGIN: Final = "cascade-2"
+#: The topic of an executor's messages is this and its name. Dask's own events, one for each
+#: submitted turn, have the name alone, and would all be sent to the driver.
+TOPIC: Final = "cascade-"
 #: The name of the request that closes the resources of an executor.
 CLOSE: Final = "cascade_close"
 #: The kinds of messages to the driver.
@@ -51,7 +54,7 @@ def make_turn(owner: str, packed: bytes, places: Sequence[tuple[int, int]], *val
     """Make a turn of an executor; its results stay here.
 
     Args:
-        owner: The executor, and the topic of its messages.
+        owner: The executor.
         packed: The turn.
         places: For each input, which of ``values`` has it, and its place there.
         values: The results of other turns.
@@ -73,7 +76,7 @@ def host_runs(owner: str, number: int, entry: str, options: bytes) -> None:
     """Execute runs of an executor until it needs this host no more.
 
     Args:
-        owner: The executor, and the topic of its messages.
+        owner: The executor.
         number: The number of the host.
         entry: The module with what it does.
         options: For this.
@@ -142,7 +145,7 @@ def _begin(worker: Any, owner: str, turn: int) -> None:
 
 
 def _tell(worker: Any, owner: str, kind: str, turn: int, content: Any = None) -> None:
-    worker.log_event(owner, {"cascade": kind, "turn": turn, "content": content})
+    worker.log_event(TOPIC + owner, {"cascade": kind, "turn": turn, "content": content})
 
 
 def _forward(worker: Any, record: dict[str, Any]) -> None:
@@ -152,7 +155,7 @@ def _forward(worker: Any, record: dict[str, Any]) -> None:
 
 def plugin() -> SchedulerPlugin:
     """What a scheduler needs. It goes there by value."""
-    registry, close = Begun(), CLOSE
+    registry, close, topic = Begun(), CLOSE, TOPIC
 
     class CascadePlugin(SchedulerPlugin):
         name = PLUGIN
@@ -175,7 +178,7 @@ def plugin() -> SchedulerPlugin:
         def remove_worker(self, scheduler: Any, worker: str, **_more: Any) -> None:
             for owner, turn in registry.begun_by(worker):
                 lost = {"cascade": LOST, "turn": turn, "content": worker}
-                scheduler.log_event(owner, lost)
+                scheduler.log_event(topic + owner, lost)
 
         def remove_client(self, scheduler: Any, client: str) -> None:
             if client in registry.turns:

@@ -99,6 +99,10 @@ class HostProcess:
             return pickle.loads(self._pipe.recv_bytes())
         except (EOFError, OSError):
             return None
+        except Exception as problem:  # its code has changed meanwhile; it can be told nothing more
+            _log.error("a host process was killed: its message was not read: %s", problem)
+            self._process.kill()
+            return None
 
 
 def _kill(process: Any) -> None:

@@ -79,13 +79,10 @@ class RayHost(ClusterHost):
         self.lose(error_text(problem), with_worker=is_lost)
 
     def _post(self, messages: list[bytes]) -> None:
-        self._thread.ask(lambda: self._actor.post.remote(messages), self._has_posted)
+        def posted(done: Future[None]) -> None:
+            self._posted(done.exception())
 
-    def _has_posted(self, done: Future[None]) -> None:
-        problem = done.exception()
-        if problem is not None:
-            _log.debug("a host on %s got no message: %s", self.worker, error_text(problem))
-        self._posted()
+        self._thread.ask(lambda: self._actor.post.remote(messages), posted)
 
     def _drop(self) -> None:
         self._thread.do(self._kill)

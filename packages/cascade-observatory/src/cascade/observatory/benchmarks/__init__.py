@@ -5,8 +5,8 @@
 - ``graphs``, ``nodes`` (with ``coroutines`` and ``maps``), ``steps``, ``small_runs`` (with
   ``fleets``), ``limits``, ``clusters`` and ``imports`` are the programs; ``suites`` names their
   parts.
-- ``shapes``, ``awaiting``, ``loops``, ``contenders``, ``peers`` and ``cluster_peers`` are the
-  contenders; ``called_elsewhere`` has the functions that other processes call; ``delays``,
-  ``wakeups`` and ``memory`` measure without rounds; ``pythons`` and ``elsewhere`` measure on other
-  Pythons.
+- ``shapes``, ``awaiting``, ``loops``, ``contenders``, ``peers`` and ``cluster_peers`` (with
+  ``dask_floor`` and ``ray_floor``, by hand) are the contenders; ``called_elsewhere`` has the
+  functions that other processes call; ``delays``, ``wakeups`` and ``memory`` measure without
+  rounds; ``pythons`` and ``elsewhere`` measure on other Pythons.
 """

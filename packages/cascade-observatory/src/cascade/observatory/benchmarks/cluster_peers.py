@@ -22,10 +22,11 @@ class DaskPeer:
     """
 
     name, distribution = "Dask", "distributed"
-    floor = None
 
     def __init__(self, workers: int) -> None:
         self._workers = workers
+        #: Calls by hand; None before the start.
+        self.floor: Any = None
 
     def __enter__(self) -> Self:
         distributed: Any = import_module("distributed")
@@ -41,6 +42,8 @@ class DaskPeer:
         )
         client = distributed.Client(self.cluster, set_as_default=False)
         self._client: Any = self._stack.enter_context(client)
+        # Imported here: it needs Dask.
+        self.floor = import_module("cascade.observatory.benchmarks.dask_floor").DaskFloor(client)
         return self
 
     def __exit__(self, *_details: object) -> None:
@@ -68,6 +71,13 @@ class DaskPeer:
         """The value of a call that takes that of another one, which stays there."""
         made = self._client.submit(make, of, pure=False)
         return self._client.submit(use, made, pure=False).result()
+
+    def fan(self, make: Callable[[Any], Any], use: Callable[[Any], Any], of: Any) -> list[Any]:
+        """The values of two calls that take that of another one, which stays there."""
+        made = self._client.submit(make, of, pure=False)
+        uses = [self._client.submit(use, made, pure=False) for _ in range(2)]
+        found: list[Any] = self._client.gather(uses)
+        return found
 
 
 class RayPeer:
@@ -124,3 +134,9 @@ class RayPeer:
         """The value of a call that takes that of another one, which stays there."""
         made = self._ray.remote(make).remote(of)
         return self._ray.get(self._ray.remote(use).remote(made))
+
+    def fan(self, make: Callable[[Any], Any], use: Callable[[Any], Any], of: Any) -> list[Any]:
+        """The values of two calls that take that of another one, which stays there."""
+        made, remote = self._ray.remote(make).remote(of), self._ray.remote(use)
+        found: list[Any] = self._ray.get([remote.remote(made), remote.remote(made)])
+        return found

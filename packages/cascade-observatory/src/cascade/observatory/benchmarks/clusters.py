@@ -229,20 +229,29 @@ def _works(raw: Any, cascade: Cascade, size: int) -> list[_Work]:
             value = called.plus(value)
         return value
 
+    def shared() -> Any:
+        value = called.large(large)
+        return [called.measured(value), called.measured(value)]
+
     plus, zeros, size_of = called.plus_one, called.zeros, called.size_of
     short_calls = run(lambda: called.plus.map(x=items))
     hop = run(lambda: called.measured(called.large(large)))
+    fan = run(shared)
     expected = [i + 1 for i in items]
-    short = _Work("short calls", size, lambda: raw.calls(plus, items), short_calls, expected, 0.15)
-    link = _Work("a chain", chain, lambda: raw.chain(plus, 0, chain), run(chained), chain, 0.05)
-    if raw.floor is not None:
-        short = short._replace(by_floor=lambda: raw.floor.calls(plus, items))
-        link = link._replace(by_floor=lambda: raw.floor.chain(plus, 0, chain))
-    return [
-        short,
-        link,
+    floor = raw.floor
+    works = [
+        _Work("short calls", size, lambda: raw.calls(plus, items), short_calls, expected, 0.15),
+        _Work("a chain", chain, lambda: raw.chain(plus, 0, chain), run(chained), chain, 0.05),
         _Work("a large value", 1, lambda: raw.hop(zeros, size_of, large), hop, large, 1.1),
+        _Work("a shared value", 2, lambda: raw.fan(zeros, size_of, large), fan, [large] * 2, 1.1),
     ]
+    by_floor: dict[str, Callable[[], Any]] = {
+        "a shared value": lambda: floor.fan(zeros, size_of, large)
+    }
+    if isinstance(raw, RayPeer):
+        by_floor["short calls"] = lambda: floor.calls(plus, items)
+        by_floor["a chain"] = lambda: floor.chain(plus, 0, chain)
+    return [work._replace(by_floor=by_floor.get(work.title)) for work in works]
 
 
 def _on(bench: Bench, kind: type[DaskPeer] | type[RayPeer]) -> None:
@@ -285,11 +294,9 @@ def on_ray(bench: Bench) -> None:
 _CLUSTER = (
     "Two workers on this machine. 1000 calls of one function, which Cascade sends in turns; 100 "
     "calls that each take the value of the one before, which it sends as one; and 64 MiB from one "
-    "call to the next, which stay there."
-)
-_FLOOR = (
-    " Turns by hand are the smallest program with Ray's API that keeps the same promises: a turn "
-    "begins once, and each call has its value or its error with the traceback, and its duration."
+    "call to the next, or to two calls, which stay there. By hand is the smallest program that "
+    "keeps the same promises: a call or a turn begins once, and each call has its value or its "
+    "error with the traceback, and its duration."
 )
 SECTIONS = (
     Section(
@@ -320,7 +327,7 @@ SECTIONS = (
         start,
     ),
     Section("dask", "A call on Dask", _CLUSTER, on_dask),
-    Section("ray", "A call on Ray", _CLUSTER + _FLOOR, on_ray),
+    Section("ray", "A call on Ray", _CLUSTER, on_ray),
 )
 
 PROGRAM = Program(

@@ -52,18 +52,26 @@ class RayFloor:
     def calls(self, func: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """The values of independent calls."""
         turns = [items[n : n + _TURN] for n in range(0, len(items), _TURN)]
-        sent = [self._send([(func, pickle.dumps(item)) for item in turn]) for turn in turns]
+        sent = [self._send([(func, pickle.dumps(item)) for item in turn])[0] for turn in turns]
         return [self._value(end) for ends in self._ray.get(sent) for end in ends]
 
     def chain(self, func: Callable[[Any], Any], first: Any, length: int) -> Any:
         """The value of calls that each take that of the one before."""
         calls = [(func, pickle.dumps(first)), *[(func, None)] * (length - 1)]
-        return self._value(self._ray.get(self._send(calls))[-1])
+        return self._value(self._ray.get(self._send(calls)[0])[-1])
 
-    def _send(self, calls: list[tuple[Any, bytes | None]]) -> Any:
+    def fan(self, make: Callable[[Any], Any], use: Callable[[Any], Any], of: Any) -> list[Any]:
+        """The values of two calls that take that of another one, which stays there."""
+        _, made = self._send([(make, pickle.dumps(of))], stays=True)
+        ends = [self._send([(use, None)], made)[0] for _ in range(2)]
+        return [self._value(end) for (end,) in self._ray.get(ends)]
+
+    def _send(
+        self, calls: list[tuple[Any, bytes | None]], given: Any = None, *, stays: bool = False
+    ) -> Any:
+        """References to the ends of the calls of a turn, and to its last value if that stays."""
         self._sent += 1
-        ends, _ = self._turn.remote(self._of, self._sent, pickle.dumps(calls, 5))
-        return ends
+        return self._turn.remote(self._of, self._sent, pickle.dumps(calls, 5), given, stays)
 
     def _value(self, end: tuple[bytes, str | None, float]) -> Any:
         data, problem, _ = end
@@ -72,7 +80,9 @@ class RayFloor:
         return pickle.loads(data)
 
 
-def _make(of: str, turn: int, packed: bytes) -> tuple[list[tuple[bytes, str | None, float]], Any]:
+def _make(
+    of: str, turn: int, packed: bytes, value: Any, stays: bool
+) -> tuple[list[tuple[bytes, str | None, float]], Any]:
     """The ends of the calls of a turn, and what stays."""
     import ray
 
@@ -80,14 +90,15 @@ def _make(of: str, turn: int, packed: bytes) -> tuple[list[tuple[bytes, str | No
         _known[of] = ray.get_actor(of)
     if not ray.get(_known[of].begin.remote(turn)):
         raise RuntimeError(f"turn {turn} was begun before")
-    value, ends = None, []
+    ends = []
     for func, given in pickle.loads(packed):
         began, problem = perf_counter(), None
         try:
             value = func(value if given is None else pickle.loads(given))
         except BaseException:
             problem = traceback.format_exc()
-        ends.append((pickle.dumps(value, 5), problem, perf_counter() - began))
+        data = b"" if stays else pickle.dumps(value, 5)
+        ends.append((data, problem, perf_counter() - began))
         if problem is not None:
             break
-    return ends, None
+    return ends, value if stays else None
