@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from time import time
-from typing import Any, Final
+from typing import Final
 
 from cascade.graph.naming import NodeKey
 from cascade.runtime.durable.blobs import LARGE, Blobs
@@ -47,8 +46,6 @@ class Kept:
         #: Node → the chunk of its outcome; chunk → how many outcomes in it are needed.
         self._chunks: dict[NodeKey, int] = {}
         self._needed: Counter[int] = Counter()
-        #: The last chunk with such a value.
-        self._last = 0
 
     def load(self, chunks: Iterable[Chunk]) -> Mapping[NodeKey, NodeKey]:
         """Take over the outcomes of earlier processes.
@@ -91,16 +88,6 @@ class Kept:
             self._blobs.hold(key, [digest])
             kind, body = BLOB, digest.hex().encode()
         self._count(key, self._desk.outcome(key, written(key, task, kind, owner, body)))
-
-    def write_later(self, key: NodeKey, task: str, value: Any) -> None:
-        """Write the value of a node of the target's graph, which is needed until the end.
-
-        It is encoded with the next commit. The type of the value is in ``LASTING``.
-        """
-        chunk = self._desk.outcome(key, (key, task, int(time() * 1000), value))
-        if chunk != self._last:  # one that is never dropped
-            self._last = chunk
-            self._needed[chunk] += 1
 
     def drop(self, key: NodeKey) -> None:
         """Forget an outcome that is not needed any more, if there is one."""

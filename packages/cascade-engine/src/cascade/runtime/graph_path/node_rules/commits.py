@@ -19,6 +19,7 @@ from cascade.runtime.graph_path.record_intervals import RENEWAL, interval
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.semantics.outcomes import Failed
+from cascade.runtime.semantics.recording import Keeper, never
 from cascade.spec.blueprint import TailCall
 from cascade.spec.checkpoints import CheckpointTail
 from cascade.spec.containers import ATOMS, holds_marks, is_container
@@ -75,12 +76,20 @@ class Commits:
     def guarded(self, popleft: Callable[[], Item]) -> Callable[[], Item]:
         """``popleft``, which gives workers what they begin next, once the lease is renewed."""
 
-        def guarded() -> Item:
-            if self._desk.is_overdue:
-                self.await_lease()
-            return popleft()
+        return self._desk.guarded(popleft, self.await_lease)
 
-        return guarded
+    def keeper(self) -> Keeper:
+        """Keeps values on the fast lane that are mere numbers, whose users wait for no commit."""
+        if self._run.is_recorded or self._journal.has_records:
+            return never
+        keep_plain, waits = self._journal.keep_plain, self._journal.sync
+
+        def keep(node: LazyResult[Any], value: Any, user: Any) -> bool:
+            if type(user) is not LazyResult or (waits and not user.task.structural):
+                return False
+            return keep_plain(node, value)
+
+        return keep
 
     def begin(self) -> None:
         """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""
