@@ -19,7 +19,7 @@ from typing import Any
 from cascade.adapters.stores import open_store
 from cascade.observatory.benchmarks import postgres
 from cascade.observatory.benchmarks.by_hand import ByHand
-from cascade.observatory.benchmarks.contenders import TASKS, Cascade, EventLoop
+from cascade.observatory.benchmarks.contenders import Cascade, EventLoop
 from cascade.observatory.benchmarks.durable_peers import installed_dbos, installed_savers
 from cascade.observatory.benchmarks.program import REFERENCE, Bench, Program, Section
 from cascade.observatory.benchmarks.rounds import Contender
@@ -169,12 +169,16 @@ async def _kept(name: str, cascade: Cascade, target: Any, options: Mapping[str, 
 
 
 def nodes(bench: Bench) -> None:
-    """A wide graph whose nodes are journaled."""
+    """A wide graph whose nodes are journaled.
+
+    Its task can be imported by its name, so that the target is stored as well, as it is by hand:
+    only then can another process go on with the run by its id.
+    """
     size = min(bench.largest, _NODES)
     with ExitStack() as stack:
         systems = _Systems(stack)
         contenders = systems.contenders(
-            lambda: WIDE.calls(TASKS, size), WIDE.nodes(size), WIDE.value(size)
+            lambda: [number(value) for value in range(size)], WIDE.nodes(size), WIDE.value(size)
         )
         contenders += _by_hand(
             stack,
