@@ -262,7 +262,7 @@ class NodeWriter(ValueWriter):
         places = [*map(self.index.get, inputs)]
         if None in places or not places:
             return None  # one is known to the reader
-        return '{"$node":%s}' % '},{"$node":'.join(map(str, places))
+        return '{"$node":' + '},{"$node":'.join(map(str, places)) + "}"
 
     def _plain_arguments(self, lazy: LazyResult[Any]) -> str | None:
         """The positional arguments of a call; None if one is neither plain nor a node."""
