@@ -176,14 +176,22 @@ class Journal:
         Raises:
             SerializationError: An outcome cannot be read in this process. Raised in its turn.
         """
-        if self._places.any_adrift:
-            for lazy in lazies:
-                self._places.meet(self.keys[lazy])
+        self._meet(lazies)
         try:
             yield from self.outcomes.of_all(lazies)
         except TaskNotImportedError as error:
             self.not_imported = error
             raise
+
+    def plain_outcomes(self, lazies: Sequence[LazyResult[Any]]) -> Sequence[Any] | None:
+        """The same if all are plain values that can be read together, else None."""
+        self._meet(lazies)
+        return self.outcomes.plain(lazies)
+
+    def _meet(self, lazies: Iterable[LazyResult[Any]]) -> None:
+        if self._places.any_adrift:
+            for lazy in lazies:
+                self._places.meet(self.keys[lazy])
 
     @property
     def has_records(self) -> bool:

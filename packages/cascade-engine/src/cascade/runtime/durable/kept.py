@@ -43,7 +43,7 @@ class Kept:
         self._desk = desk
         self._blobs = blobs
         self.done: dict[NodeKey, Row | bytes] = {}
-        #: Node → the chunk of its outcome; chunk → how many outcomes in it are needed.
+        #: Node that may be dropped → the chunk of its outcome; chunk → how many are needed in it.
         self._chunks: dict[NodeKey, int] = {}
         self._needed: Counter[int] = Counter()
 
@@ -65,8 +65,7 @@ class Kept:
                 continue
             keys, bodies = plain
             done.update(zip(keys, bodies, strict=True))
-            self._chunks.update(dict.fromkeys(keys, chunk.number))
-            self._needed[chunk.number] += len(keys)
+            self._needed[chunk.number] += 1  # until the end, as are nodes of the target's graph
         return owners
 
     def _load_rows(self, chunk: Chunk, owners: dict[NodeKey, NodeKey]) -> None:
