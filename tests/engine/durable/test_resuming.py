@@ -52,6 +52,36 @@ async def test_a_failed_run_goes_on_by_its_id(store, use_vm):
     assert store.find("two").status is RunStatus.SUCCEEDED
 
 
+@pytest.mark.parametrize("missing", [None, 39])
+async def test_users_of_many_done_nodes_get_their_values(store, missing):
+    """Also a user that still waits for another value."""
+    made: list[int] = []
+    fails["left"] = 1
+
+    @cs.task
+    def number(value: int) -> int:
+        made.append(value)
+        if value == missing and fails["left"]:
+            fails["left"] -= 1
+            raise ValueError("not yet")
+        return value
+
+    @cs.task
+    def both(some: list[int], others: list[int]) -> list[int]:
+        return fragile.func(*some, *others)
+
+    def target() -> list[int]:
+        return both([number(n) for n in range(20)], [number(n) for n in range(20, 40)])
+
+    async with cs.Engine(store=store, threads=1) as engine:
+        with pytest.raises(ValueError, match="not yet"):
+            await engine.run(target(), run_id="forty")
+    before = len(made)
+    async with cs.Engine(store=store, threads=1) as engine:
+        assert await engine.run(target(), run_id="forty") == [*range(40)]
+    assert made[before:] == ([] if missing is None else [missing])
+
+
 async def test_equal_nodes_are_told_apart_by_the_keys_that_were_stored(store):
     """They are in one argument, so only their order of creation tells them apart."""
     fails["left"] = 1

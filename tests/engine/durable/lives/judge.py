@@ -74,6 +74,10 @@ class Judge:
         self.stopped: set[int] = set()
         #: Run → the signals that were sent to it, in their order.
         self.sent: dict[str, list[int]] = defaultdict(list)
+        #: Runs that were cancelled. Where they are run by their ids, they may go on.
+        self.cancelled: set[str] = set()
+        #: Run → how many notes there were when it was known to have ended as cancelled.
+        self._stopped_at: dict[str, int] = {}
 
     def size(self) -> int:
         """Bytes of all notes so far."""
@@ -96,11 +100,18 @@ class Judge:
             done = {row.key.hex() for row in rows} | {each.key.hex() for each in each.outcomes}
             steps = {record.key.hex(): record.step for record in each.records}
             self._seen.append(Seen(each.run.run_id, each.run.epoch, count, done, steps))
+            if each.run.status is RunStatus.CANCELLED:
+                self._stopped_at.setdefault(each.run.run_id, count)
 
     # -- at the end --------------------------------------------------------------------------------
 
     def faults(
-        self, url: str, wanted: Collection[str], rows: list[tuple[str, int, int]], in_order: bool
+        self,
+        url: str,
+        wanted: Collection[str],
+        rows: list[tuple[str, int, int]],
+        in_order: bool,
+        serves: bool,
     ) -> Iterator[str]:
         """Everything that should not have happened.
 
@@ -109,6 +120,7 @@ class Judge:
             wanted: The ids of the runs.
             rows: All bookings.
             in_order: Whether calls begin after the commits of what they depend on (D4, "sync").
+            serves: Whether only workers have executed the runs, which leave cancelled ones alone.
         """
         notes = self.notes()
         calls = [(n, _call(note)) for n, note in enumerate(notes) if note.kind == "call"]
@@ -116,10 +128,14 @@ class Judge:
         if in_order:
             yield from _changed(call for _, call in calls)
             yield from self._steps(notes)
-            yield from _badly_booked([call for _, call in calls], rows)
+        if serves:
+            yield from self._after_cancels(notes)
         yield from self._too_many(notes)
         with closing(open_store(url)) as store:
             runs = {run.run_id: run for run in store.runs()}
+            if in_order:
+                ended = {name for name, run in runs.items() if run.status is RunStatus.CANCELLED}
+                yield from _badly_booked([call for _, call in calls], rows, ended)
             yield from [f"{run_id} is not in the store" for run_id in {*wanted} - {*runs}]
             for run in runs.values():
                 yield from self._ends(store, run, notes, in_order)
@@ -172,9 +188,25 @@ class Judge:
                 yield f"note {at + 1}: {dict(holding)} hold more than 2"
                 return
 
+    def _after_cancels(self, notes: list[Note]) -> Iterator[str]:
+        """Calls of runs that have ended as cancelled."""
+        for at, note in enumerate(notes):
+            if note.kind not in ("call", "step") or note.pid in self.stopped:
+                continue
+            if at >= self._stopped_at.get(note.what[0], len(notes)):
+                yield f"note {at + 1}: a call of a run that was cancelled: {note}"
+
     def _ends(
         self, store: RunStore, run: RunRecord, notes: list[Note], in_order: bool
     ) -> Iterator[str]:
+        if run.status is RunStatus.CANCELLED and run.run_id in self.cancelled:
+            values = [each for each in notes if each.kind == "value"]
+            yield from [
+                f"{run.run_id} was cancelled, but a process had {each}"
+                for each in values
+                if each.what[0] == run.run_id
+            ]
+            return
         if run.status is not RunStatus.SUCCEEDED:
             yield f"{run.run_id} has not succeeded: {run}"
             return
@@ -234,9 +266,15 @@ def _changed(calls: Iterator[Call]) -> Iterator[str]:
             yield f"a call had other arguments before (D4): {call}, {before}"
 
 
-def _badly_booked(calls: list[Call], rows: list[tuple[str, int, int]]) -> Iterator[str]:
-    """Each booking is made once, with the value that its task was given (D5)."""
+def _badly_booked(
+    calls: list[Call], rows: list[tuple[str, int, int]], cancelled: Collection[str]
+) -> Iterator[str]:
+    """Each booking is made once, with the value that its task was given (D5).
+
+    A call that a cancel has ended has made none.
+    """
     made = {(call.run, *call.arguments) for call in calls if call.task == "book"}
+    made = {each for each in made if each[0] not in cancelled or each in rows}
     if sorted(rows) != sorted(made):
         yield f"booked: {sorted(rows)}, but tasks were given {sorted(made)} (D5)"
 

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,13 @@ from cascade.runtime.loops import tiers
 from cascade.runtime.loops.tiers import Tier
 from cascade.runtime.loops.verified_source import Unfit
 from cascade.runtime.options import Durability
-from cascade.spec.errors import LeaseLostError, RunLeasedError, StoreError
+from cascade.spec.errors import (
+    LeaseLostError,
+    RunCancelledError,
+    RunConflictError,
+    RunLeasedError,
+    StoreError,
+)
 from cascade.spec.run_store import CommitsAtOnce, RunStore, StoreTransaction
 
 T = TypeVar("T")
@@ -42,6 +48,12 @@ POINTS = (
     *_IN_TRANSACTION,
     "statement",
     "statement of psycopg",
+)
+#: Points of a process that only sends a signal.
+SENDING = (
+    *("call of the store", "call of the store after", "store.send", "store.send after"),
+    *("statement",) * 4,
+    *("statement of psycopg",) * 2,
 )
 
 
@@ -102,6 +114,20 @@ def live(orders: Orders) -> None:
         asyncio.run(_lived(orders, _killable(_slow(store, orders.slow), orders.kill_at)))
 
 
+def send(orders: Orders, run_id: str, value: int) -> None:
+    """Be a process that sends a signal to a run, and is killed meanwhile."""
+    if orders.kill_at is not None:
+        _kill_in_engine(*orders.kill_at)
+    with closing(_patient(lambda: open_store(orders.url))) as store:
+        asyncio.run(_sent(_killable(store, orders.kill_at), run_id, value))
+
+
+async def _sent(store: RunStore, run_id: str, value: int) -> None:
+    async with cs.Engine(store=store) as engine:
+        with suppress(RunConflictError):  # it has ended: it was cancelled
+            await engine.signal(run_id, "go", value)
+
+
 def _patient(call: Callable[[], T]) -> T:
     """The result of a call that may find the store away."""
     while True:
@@ -155,6 +181,8 @@ async def _own(engine: cs.Engine, orders: Orders, wanted: Wanted) -> None:
             break
         except (RunLeasedError, LeaseLostError):
             pass
+        except RunCancelledError:
+            return
         except StoreError as error:
             if not error.transient:
                 raise
@@ -173,7 +201,8 @@ async def _serve(engine: cs.Engine, store: RunStore, orders: Orders) -> None:
         await asyncio.wait([result, worker], return_when=asyncio.FIRST_COMPLETED)
         if worker.done():  # only after an error
             await worker
-        note("value", handle.run_id, await result)
+        with suppress(RunCancelledError):
+            note("value", handle.run_id, await result)
     stop.set()
     await worker
 
@@ -284,4 +313,4 @@ def _kill_in_transaction(store: RunStore, point: str, count: int) -> None:
     store.transaction = transaction  # type: ignore[method-assign]
 
 
-__all__ = ["POINTS", "Orders", "Wanted", "live", "programs"]
+__all__ = ["POINTS", "SENDING", "Orders", "Wanted", "live", "programs", "send"]

@@ -14,14 +14,17 @@ from typing import Any
 
 from tests.engine.durable.lives.databases import File, Server
 from tests.engine.durable.lives.judge import Judge
-from tests.engine.durable.lives.life import POINTS, Orders, Wanted, live
+from tests.engine.durable.lives.life import POINTS, SENDING, Orders, Wanted, live, send
 from tests.engine.durable.lives.processes import Child
 from tests.engine.durable.lives.programs import LIMITED, TARGETS
 
 import cascade as cs
 from cascade.adapters.stores import open_store
+from cascade.graph.codec import Codec
+from cascade.runtime.durable.handles import StoredRun
 from cascade.runtime.options import Durability
 from cascade.spec.errors import RunConflictError, RunNotFoundError
+from cascade.spec.run_rows import FINISHED
 
 #: Seconds for all runs of a trial to end, on a busy machine too.
 PATIENCE = 60.0
@@ -136,6 +139,9 @@ class Trial:
         dies = draw < 0.5
         while len(self._living) < self.chance.choice([1, 1, 2]):
             self._start(dies=dies)
+        if self.chance.random() < 0.15:
+            self._living[0].wait(self._while)
+            self._cancel()
         child = self.chance.choice(self._living)
         if self._stands_still:
             self._stand_still(child)
@@ -218,17 +224,68 @@ class Trial:
 
     def _send_some(self, most: int = 3) -> None:
         """Send signals that are left, as far as their runs are there."""
-        for _ in range(self.chance.randint(0, most) if most else len(self._to_send)):
-            if not self._to_send:
+        left = self.chance.randint(0, most) if most else len(self._to_send)
+        missing: set[str] = set()
+        for run_id, value in [*self._to_send]:
+            if not left:
                 return
-            run_id, value = self._to_send[0]
-            try:
-                cs.signal(self._database.url, run_id, "go", value)
-            except RunNotFoundError:
-                return
-            self._to_send.pop(0)
+            if run_id in missing:
+                continue
+            if not self._has_sent(run_id, value):
+                missing.add(run_id)
+                continue
+            left -= 1
+            self._to_send.remove((run_id, value))
             self._judge.sent[run_id].append(value)
             self._counts["signals"] += 1
+
+    def _has_sent(self, run_id: str, value: int) -> bool:
+        """Send a signal; whether the store has it now. Some senders are killed meanwhile."""
+        if self.chance.random() < 0.4:
+            return self._has_sent_before_kill(run_id, value)
+        try:
+            cs.signal(self._database.url, run_id, "go", value)
+        except (RunNotFoundError, RunConflictError):
+            return False
+        return True
+
+    def _has_sent_before_kill(self, run_id: str, value: int) -> bool:
+        before = self._inbox(run_id)
+        if before is None:
+            return False
+        at = self.chance.choice(SENDING), self.chance.randint(0, 20)
+        if not at[0].startswith("statement"):
+            at = at[0], 0
+        orders = replace(self.orders, url=self._database.url, kill_at=at)
+        child = Child(partial(send, orders, run_id, value), self._errors)
+        code = child.wait(PATIENCE)
+        child.kill()
+        after = self._inbox(run_id)
+        if code not in (0, -signal.SIGKILL) or after is None:
+            raise AssertionError(f"a sender has ended with {code}: {self.said()}")
+        was_sent = after[0] - before[0]
+        if code:
+            self._counts["senders killed"] += 1
+            self._counts["signals of killed senders"] += was_sent
+        elif not was_sent and not after[1]:
+            raise AssertionError(f"a signal to {run_id} is not in the store (D11)")
+        if was_sent not in (0, 1):
+            raise AssertionError(f"a signal to {run_id} was sent {was_sent} times (D11)")
+        return was_sent == 1
+
+    def _inbox(self, run_id: str) -> tuple[int, bool] | None:
+        """How many signals a run has got, and whether it has ended; None if it is not there."""
+        with self._opened() as store:
+            run = store.find(run_id)
+        return None if run is None else (run.inbox, run.status in FINISHED)
+
+    def _cancel(self) -> None:
+        """Cancel one of the runs, whether a process executes it or not."""
+        run_id = self.chance.choice(self.orders.wanted).run_id
+        with self._opened() as store, suppress(RunNotFoundError, RunConflictError):
+            if StoredRun(store, Codec(), run_id, "").cancel():
+                self._judge.cancelled.add(run_id)
+                self._counts["cancels"] += 1
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -260,7 +317,11 @@ class Trial:
         wanted = [run.run_id for run in self.orders.wanted]
         faults = [
             *judge.faults(
-                database.url, wanted, database.bookings(), self.orders.durability == "sync"
+                database.url,
+                wanted,
+                database.bookings(),
+                self.orders.durability == "sync",
+                self.orders.serves,
             )
         ]
         with self._opened() as store:

@@ -93,19 +93,27 @@ def _reach(
     known: Callable[[LazyResult[Any]], bool] | None,
 ) -> tuple[set[LazyResult[Any]], bool]:
     """The nodes below ``target``, and whether ascending numbers order them."""
+    # ``type`` and ``_policies`` tell of most nodes that ``inputs`` gives nothing but dependencies.
     reached = {target}
+    reach = reached.add
     ordered = True
     stack = [target]
+    push = stack.append
     while stack:
         lazy = stack.pop()
         number = lazy.number
-        is_plain = type(lazy) is LazyResult and lazy._policies is None  # most nodes
+        is_plain = type(lazy) is LazyResult and lazy._policies is None
         for source in lazy._dependencies if is_plain else inputs(lazy):
             if source.number >= number:
                 ordered = False
             if source not in reached and (known is None or not known(source)):
-                reached.add(source)
-                stack.append(source)
+                reach(source)
+                if (
+                    source._dependencies
+                    or source._policies is not None
+                    or type(source) is not LazyResult
+                ):
+                    push(source)
     return reached, ordered
 
 

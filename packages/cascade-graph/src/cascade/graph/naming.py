@@ -47,6 +47,11 @@ _KEY_IF: Final = b"if%d:" % SIZE
 _KEY: Final = b"key%d:" % SIZE
 
 
+def hex_of(keys: Iterable[NodeKey]) -> list[str]:
+    """The keys in hex digits, all at once: a fifth of the time."""
+    return b"".join(keys).hex(" ", SIZE).split()
+
+
 def context_of(key: NodeKey, step: int = 0) -> bytes:
     """The context of the graph that a call returned.
 
@@ -81,17 +86,19 @@ def node_keys(
     namer = _Namer(context, known, strict)
     for level in _levels(lazies):
         namer.name(level, lazies)
-    keys = namer.keys
-    return {lazy: keys[lazy] for lazy in lazies}
+    return dict(zip(lazies, map(namer.keys.__getitem__, lazies), strict=True))
 
 
 class _Depths(dict[LazyResult[Any], int]):
-    """The level of each node; -1 for nodes of other graphs."""
+    """The levels of nodes; 0 for those without inputs, and for nodes of other graphs.
+
+    These are not noted, as there may be very many.
+    """
 
     __slots__ = ()
 
     def __missing__(self, lazy: LazyResult[Any]) -> int:
-        return -1
+        return 0
 
 
 class _Keys(dict[LazyResult[Any], NodeKey]):
@@ -116,16 +123,19 @@ class _Keys(dict[LazyResult[Any], NodeKey]):
 
 def _levels(lazies: Iterable[LazyResult[Any]]) -> list[list[LazyResult[Any]]]:
     """The nodes by the longest path to them. Equal nodes are on one level, below their users."""
-    depths = _Depths()  # those of known nodes are not noted: there may be very many
+    depths = _Depths()
     depth_of = depths.__getitem__
-    levels: list[list[LazyResult[Any]]] = []
+    lowest: list[LazyResult[Any]] = []
+    levels, add_lowest = [lowest], lowest.append
     for lazy in lazies:
         if type(lazy) is LazyResult and lazy._policies is None:
             inputs: Sequence[LazyResult[Any]] = lazy._dependencies
         else:
             inputs = _inputs(lazy)
-        depth = 1 + max(map(depth_of, inputs)) if inputs else 0
-        depths[lazy] = depth
+        if not inputs:
+            add_lowest(lazy)
+            continue
+        depth = depths[lazy] = 1 + max(map(depth_of, inputs))
         if depth == len(levels):
             levels.append([])
         levels[depth].append(lazy)

@@ -24,12 +24,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from cascade.graph.build import in_order
 from cascade.graph.codec import Codec
 from cascade.graph.forms import UNREADABLE
-from cascade.graph.naming import NodeKey
+from cascade.graph.naming import NodeKey, hex_of
 from cascade.graph.references import Resolver, reference_to
 from cascade.graph.serialize import nodes_of, read_nodes, texts_of
 from cascade.graph.stored_calls import StoredCallReader, versions_of
@@ -114,8 +114,9 @@ def graph_record(
             lazies = in_order(target, routes=True, known=known.__contains__)
         place = str(len(lazies) - 1)
     nodes = ",".join(texts_of(lazies, known))
-    rest = _encode({"keys": _keys_of(lazies, keys), **_versions(lazies)})[1:]
-    return f'{{"graph":{{"cascade":{_VERSION},"nodes":[{nodes}]}},"target":{place},{rest}'.encode()
+    graph = f'{{"cascade":{_VERSION},"nodes":[{nodes}]}}'
+    named, rest = _texts_of_keys(_keys_of(lazies, keys)), _joined(_versions(lazies))
+    return f'{{"graph":{graph},"target":{place},"keys":{named}'.encode() + rest + b"}"
 
 
 def tail_record(
@@ -325,9 +326,19 @@ def _versions(lazies: Iterable[LazyResult[Any]]) -> dict[str, Any]:
     return {"versions": found} if found else {}
 
 
-def _keys_of(lazies: Sequence[LazyResult[Any]], keys: Keys) -> list[str | None]:
-    found = map(keys.get, lazies)
-    return [None if key is None else key.hex() for key in found]
+def _keys_of(lazies: Sequence[LazyResult[Any]], keys: Keys) -> Sequence[str | None]:
+    try:
+        return hex_of(map(keys.__getitem__, lazies)) if lazies else ()
+    except KeyError:
+        return [None if key is None else key.hex() for key in map(keys.get, lazies)]
+
+
+def _texts_of_keys(keys: Sequence[str | None]) -> str:
+    """As JSON. Hex digits need no encoder."""
+    try:
+        return '["' + '","'.join(cast("Sequence[str]", keys)) + '"]' if keys else "[]"
+    except TypeError:  # one is None
+        return _encode(keys)
 
 
 def _read_graph(

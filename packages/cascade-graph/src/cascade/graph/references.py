@@ -13,10 +13,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from importlib import import_module
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, Final, TypeVar
 
 from cascade.spec.errors import ArgumentError, SerializationError, TaskNotImportedError
+from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.shapes import is_plain_dataclass
 from cascade.spec.task import Task
 from cascade.spec.wording import short
@@ -36,6 +38,7 @@ _KNOWN: Final[Mapping[str, tuple[str, ...]]] = {
     "pathlib": ("Path", "PurePath", "PosixPath", "PurePosixPath", "PureWindowsPath"),
     "uuid": ("UUID",),
 }
+_TASK: Final = attrgetter("task")
 #: The modules of the tasks that Cascade itself has.
 _OWN: Final = frozenset({"cascade.spec.waits"})
 #: ``module:name`` → the object marked with ``portable``.
@@ -183,6 +186,15 @@ class Resolver:
         # Importing runs the module, which may raise anything.
         except (Exception, SystemExit) as error:
             raise SerializationError(f"{short(reference)} cannot be imported: {error}") from error
+
+
+def tasks_of(lazies: Iterable[LazyResult[Any]]) -> list[Task[..., Any]]:
+    """The tasks of nodes, each once; of a map, the one that it maps."""
+    lazies = [*lazies]
+    found: dict[Any, None] = dict.fromkeys(map(_TASK, lazies))
+    if not {LazyResult}.issuperset(map(type, lazies)):
+        found |= dict.fromkeys(x.factory for x in lazies if isinstance(x, MappedLazyResult))
+    return [task for task in found if isinstance(task, Task)]
 
 
 def reference_to(thing: Any, function: Any = None) -> str | None:

@@ -18,7 +18,6 @@ from cascade.graph.codehash import CodeHash, changes, code_hash
 from cascade.graph.readings import Readings
 from cascade.graph.references import reference_to
 from cascade.spec.errors import SerializationError
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult
 from cascade.spec.task import Task
 from cascade.spec.wording import name_of
 
@@ -26,16 +25,6 @@ from cascade.spec.wording import name_of
 RunningCode: TypeAlias = Mapping[str, CodeHash]
 #: The component that stands for Python itself.
 _PYTHON = "bytecode"
-
-
-def tasks_of(lazies: Iterable[LazyResult[Any]]) -> set[Task[..., Any]]:
-    """The tasks of nodes."""
-    found = {x.task if type(x) is LazyResult else _task_of(x) for x in lazies}
-    return {task for task in found if isinstance(task, Task)}
-
-
-def _task_of(lazy: LazyResult[Any]) -> Any:
-    return lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task
 
 
 def running_code(tasks: Iterable[Task[..., Any]]) -> RunningCode:

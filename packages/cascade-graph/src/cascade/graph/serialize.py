@@ -259,10 +259,10 @@ class NodeWriter(ValueWriter):
             return None
         if not all(map(is_, container, inputs)):
             return None
-        index = self.index
-        if not all(map(index.__contains__, inputs)):
+        places = [*map(self.index.get, inputs)]
+        if None in places or not places:
             return None  # one is known to the reader
-        return ",".join([f'{{"$node":{index[item]}}}' for item in inputs])
+        return '{"$node":' + '},{"$node":'.join(map(str, places)) + "}"
 
     def _plain_arguments(self, lazy: LazyResult[Any]) -> str | None:
         """The positional arguments of a call; None if one is neither plain nor a node."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from cascade.graph.references import reference_to
+from cascade.graph.references import reference_to, tasks_of
 from cascade.graph.values import TaskCall, ValueReader
 from cascade.spec.errors import ArgumentError, CodeChangedError
-from cascade.spec.lazy_types import LazyResult, MappedLazyResult
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.nearby import did_you_mean
 from cascade.spec.task import Task
 from cascade.spec.wording import short, type_name
@@ -25,17 +25,12 @@ Versions: TypeAlias = Mapping[str, tuple[str, Sequence[str]]]
 def versions_of(lazies: Iterable[LazyResult[Any]]) -> dict[str, tuple[str, Sequence[str]]]:
     """The versions of the tasks of nodes, as far as they have any."""
     found: dict[str, tuple[str, Sequence[str]]] = {}
-    tasks = dict.fromkeys([x.task if type(x) is LazyResult else _task_of(x) for x in lazies])
-    for task in tasks:
-        if isinstance(task, Task) and task.version is not None:
+    for task in tasks_of(lazies):
+        if task.version is not None:
             reference = reference_to(task)
             if reference is not None:
                 found[reference] = task.version, task.parameters.positional
     return found
-
-
-def _task_of(lazy: LazyResult[Any]) -> Any:
-    return lazy.factory if isinstance(lazy, MappedLazyResult) else lazy.task
 
 
 def fitted(task: Task[..., Any], version: str | None, named: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from cascade.graph.codec import Codec
+from cascade.graph.references import tasks_of
 from cascade.graph.running_code import (
     RunningCode,
     changed_tasks,
     from_document,
     running_code,
-    tasks_of,
     to_document,
 )
 from cascade.graph.signatures import Signature

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Final, Protocol, TypeAlias
+from functools import partial
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 from cascade.graph.codec import Codec
 from cascade.runtime.durable.rows import Later, written_later
@@ -15,13 +16,16 @@ from cascade.spec.errors import StoreError
 from cascade.spec.run_rows import Blob, Change, Chunk, Commit, Receipt, Record
 
 _BOOT: Final = getattr(time, "CLOCK_BOOTTIME", None)
+T = TypeVar("T")
 #: Functions that are called after a commit.
 Waiting: TypeAlias = list[Callable[[], object]]
 
 
-def now() -> float:
-    """Seconds by a clock that goes on while the machine sleeps, where the system has one."""
-    return time.monotonic() if _BOOT is None else time.clock_gettime(_BOOT)
+#: Seconds by a clock that goes on while the machine sleeps, where the system has one. A function in
+#: C, as it is called before each call of a task.
+now: Final[Callable[[], float]] = (
+    time.monotonic if _BOOT is None else partial(time.clock_gettime, _BOOT)
+)
 
 
 class Listener(Protocol):
@@ -61,8 +65,12 @@ class Desk:
         epoch: As it was claimed.
         chunk: The number of the chunk that ``outcome`` adds to; 1 until it is set.
         deferred: Whether everything waits for the last commit, or one that something waits for.
+        later: Outcomes that are needed until the end of the run, and are encoded with the next
+            commit. Threads append to it without a lock; one that finds its own alone there calls
+            ``tell``.
         progress: Number of steps that the run has made (M20), written with the next commit.
         renewed: The time (``now``) before the claim, or before the last commit.
+        safe: Seconds after that for which the lease certainly holds.
     """
 
     def __init__(
@@ -78,16 +86,20 @@ class Desk:
         #: Whether a commit is under way.
         self.in_flight = False
         self.renewed = since
+        self.safe = writer.safe
         self._writer = writer
         self._loop = asyncio.get_running_loop()
         self._lock = threading.RLock()
+        self.later: list[Later] = []
+        #: Chunks with such outcomes, which are needed until the end of the run.
+        self._lasting: set[int] = set()
         #: A context in which all that is added is part of the same commit.
         self.together: AbstractContextManager[object] = self._lock
         self._reset()
 
     def _reset(self) -> None:
         #: Node → its outcome, as it is written in the present chunk.
-        self._entries: dict[bytes, bytes | Later] = {}
+        self._entries: dict[bytes, bytes] = {}
         self._records: dict[bytes, Record] = {}
         self._blobs: dict[bytes, Blob] = {}
         self._replaced: dict[int, Chunk] = {}
@@ -99,7 +111,7 @@ class Desk:
         self._waiting: list[Callable[[], object]] = []
         self._change: Change | None = None
 
-    def outcome(self, key: bytes, entry: bytes | Later) -> int:
+    def outcome(self, key: bytes, entry: bytes) -> int:
         """Add the outcome of a node to the present chunk; the number of that."""
         with self._lock:
             self._entries[key] = entry
@@ -128,7 +140,7 @@ class Desk:
             self._records[record.key] = record
 
     def tell(self) -> None:
-        """Have what was recorded written, although nothing waits for it.
+        """Have what was added written, although nothing waits for it.
 
         Not part of ``record``: the writer's thread would wake for each step of an agent, which
         another call then has committed at once.
@@ -155,7 +167,7 @@ class Desk:
         """Delete a chunk of which no outcome is needed any more."""
         with self._lock:
             self._replaced.pop(number, None)
-            if number != self.chunk:
+            if number != self.chunk and number not in self._lasting:
                 self._dropped_chunks.add(number)
 
     def drop_apart(self, key: bytes) -> None:
@@ -197,25 +209,46 @@ class Desk:
     @property
     def is_overdue(self) -> bool:
         """Whether the lease may be over: no call begins until the next commit (D6)."""
-        return now() > self.renewed + self._writer.safe
+        return now() > self.renewed + self.safe
+
+    def guarded(self, call: Callable[[], T], wait: Callable[[], object]) -> Callable[[], T]:
+        """``call``, after ``wait`` if the lease may be over. Each of very many nodes makes one."""
+        safe = self.safe
+
+        def guarded() -> T:
+            if now() > self.renewed + safe:  # inlined ``is_overdue``
+                wait()
+            return call()
+
+        return guarded
 
     @property
     def is_clean(self) -> bool:
         """Whether everything is committed."""
-        return not (self._entries or self._records or self.in_flight)
+        return not (self._entries or self.later or self._records or self.in_flight)
+
+    def _take_later(self) -> list[Later]:
+        """Take the outcomes that are to be encoded.
+
+        Threads may append others between any two lines of this, but not within one.
+        """
+        taken = self.later[:]
+        del self.later[: len(taken)]
+        if self.later:  # they were added in between, so no thread has told of them
+            self._writer.news()
+        return taken
 
     def _present_chunk(self) -> list[Chunk]:
-        if not self._entries:
-            return []
-        entries = self._entries.values()
-        later = [entry for entry in entries if not isinstance(entry, bytes)]
-        texts = map(str.encode, written_later(self._writer.codec, later) if later else ())
-        lines = [entry if isinstance(entry, bytes) else next(texts) for entry in entries]
-        return [Chunk(self.chunk, b"\n".join(lines))]
+        lines = [*self._entries.values()]
+        if self.later:
+            lines.append(written_later(self._writer.codec, self._take_later()))
+            self._lasting.add(self.chunk)
+        return [Chunk(self.chunk, b"\n".join(lines))] if lines else []
 
     def _commit(self) -> Commit:
         """All that is to be written; the containers are given away."""
         chunks = self._present_chunk()
+        self.chunk += len(chunks)
         if self._replaced:
             chunks = [*self._replaced.values(), *chunks]
         return Commit(  # by position, in a third of the time
@@ -244,8 +277,6 @@ class Desk:
             if not (writes or waiting or self.renewed < renews):
                 return None
             self.in_flight = writes
-            if self._entries:
-                self.chunk += 1
             self._told = self.progress
             self._reset()
         return commit, waiting

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
 from cascade.graph.naming import NodeKey, context_of
@@ -91,6 +91,9 @@ class Journal:
         self._places = Places(self._drop, self._records.drop)
         #: All are empty as long as nodes have only had values.
         self._events = (*self._places.all, *self.transactions.all)
+        #: Keeps the outcome of a node if that is the small value of a call, and nothing else has
+        #: happened in its graph yet; whether it is.
+        self.keep_plain = self._keeper()
         #: The error that ended the run before its graph had begun.
         self._stopped: BaseException | None = None
         self._release: Callable[[Sequence[Callable[[], object]]], None] | None = None
@@ -173,14 +176,22 @@ class Journal:
         Raises:
             SerializationError: An outcome cannot be read in this process. Raised in its turn.
         """
-        if self._places.any_adrift:
-            for lazy in lazies:
-                self._places.meet(self.keys[lazy])
+        self._meet(lazies)
         try:
             yield from self.outcomes.of_all(lazies)
         except TaskNotImportedError as error:
             self.not_imported = error
             raise
+
+    def plain_outcomes(self, lazies: Sequence[LazyResult[Any]]) -> Sequence[Any] | None:
+        """The same if all are plain values that can be read together, else None."""
+        self._meet(lazies)
+        return self.outcomes.plain(lazies)
+
+    def _meet(self, lazies: Iterable[LazyResult[Any]]) -> None:
+        if self._places.any_adrift:
+            for lazy in lazies:
+                self._places.meet(self.keys[lazy])
 
     @property
     def has_records(self) -> bool:
@@ -247,12 +258,8 @@ class Journal:
         Raises:
             NotStorableError: Its value has no stored form, and the journal is strict.
         """
-        if type(outcome) in LASTING and self._is_simple(node):
-            lasting = self.keys.lasting.get(node)
-            if lasting is not None:
-                if lasting not in self._kept.done:
-                    self._kept.write_later(lasting, node.task.name, outcome)
-                return
+        if self.keep_plain(node, outcome):
+            return
         named = self.keys.named(node)
         if named is None or (issubclass(type(outcome), Missing) and not is_error(outcome, node)):
             return  # when the run is resumed, it ends so again, from its record on (D8)
@@ -271,6 +278,25 @@ class Journal:
                 return
         if place is not None:
             places.forget(key, place)
+
+    def _keeper(self) -> Callable[[LazyResult[Any], Any], bool]:
+        """``keep_plain``, a closure: each of very many nodes calls it."""
+        key_of, done, events = self.keys.lasting.get, self._kept.done, self._events
+        later, tell = self.desk.later, self.desk.tell
+
+        def keep_plain(node: LazyResult[Any], outcome: Any) -> bool:
+            if type(outcome) not in LASTING or node._policies is not None or any(events):
+                return False
+            key = key_of(node)
+            if key is None or type(node.task) is not Task:
+                return False
+            if key not in done:
+                later.append((key, node.task.name, time(), outcome))
+                if len(later) == 1:
+                    tell()
+            return True
+
+        return keep_plain
 
     def holds(self, node: LazyResult[Any], users: Iterable[LazyResult[Any]] = ()) -> bool:
         """Whether the users of a node that has just got its outcome wait for the commit.
@@ -385,10 +411,6 @@ class Journal:
         if isinstance(node.task, Task) or (place is not None and place.keeps):
             return True
         return isinstance(node, Env)  # the variable may have changed when the run is resumed
-
-    def _is_simple(self, node: LazyResult[Any]) -> bool:
-        """Whether a node is a call of a task in a graph in which nothing else has happened yet."""
-        return node._policies is None and type(node.task) is Task and not any(self._events)
 
     def _drop(self, key: NodeKey) -> None:
         """Drop all that is kept of a node which is not needed any more."""

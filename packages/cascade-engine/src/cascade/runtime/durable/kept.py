@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from time import time
-from typing import Any, Final
+from typing import Final
 
 from cascade.graph.naming import NodeKey
 from cascade.runtime.durable.blobs import LARGE, Blobs
@@ -44,11 +43,9 @@ class Kept:
         self._desk = desk
         self._blobs = blobs
         self.done: dict[NodeKey, Row | bytes] = {}
-        #: Node → the chunk of its outcome; chunk → how many outcomes in it are needed.
+        #: Node that may be dropped → the chunk of its outcome; chunk → how many are needed in it.
         self._chunks: dict[NodeKey, int] = {}
         self._needed: Counter[int] = Counter()
-        #: The last chunk with such a value.
-        self._last = 0
 
     def load(self, chunks: Iterable[Chunk]) -> Mapping[NodeKey, NodeKey]:
         """Take over the outcomes of earlier processes.
@@ -68,8 +65,7 @@ class Kept:
                 continue
             keys, bodies = plain
             done.update(zip(keys, bodies, strict=True))
-            self._chunks.update(dict.fromkeys(keys, chunk.number))
-            self._needed[chunk.number] += len(keys)
+            self._needed[chunk.number] += 1  # until the end, as are nodes of the target's graph
         return owners
 
     def _load_rows(self, chunk: Chunk, owners: dict[NodeKey, NodeKey]) -> None:
@@ -91,16 +87,6 @@ class Kept:
             self._blobs.hold(key, [digest])
             kind, body = BLOB, digest.hex().encode()
         self._count(key, self._desk.outcome(key, written(key, task, kind, owner, body)))
-
-    def write_later(self, key: NodeKey, task: str, value: Any) -> None:
-        """Write the value of a node of the target's graph, which is needed until the end.
-
-        It is encoded with the next commit. The type of the value is in ``LASTING``.
-        """
-        chunk = self._desk.outcome(key, (key, task, int(time() * 1000), value))
-        if chunk != self._last:  # one that is never dropped
-            self._last = chunk
-            self._needed[chunk] += 1
 
     def drop(self, key: NodeKey) -> None:
         """Forget an outcome that is not needed any more, if there is one."""

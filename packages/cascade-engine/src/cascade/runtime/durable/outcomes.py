@@ -5,7 +5,8 @@ A value is encoded as soon as its node has it, because anything may change it in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import compress
 from math import inf
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey
 from cascade.runtime.durable.kept import Kept
 from cascade.runtime.durable.keys import Keys, Named
-from cascade.runtime.durable.rows import BLOB, ERROR, VALUE
+from cascade.runtime.durable.rows import BLOB, ERROR, VALUE, Row
 from cascade.runtime.durable.warnings_once import WarningsOnce
 from cascade.runtime.semantics.outcomes import Failed
 from cascade.spec.errors import NotStorableError
@@ -66,7 +67,7 @@ class Outcomes:
             return None
         if len(self._keys) > len(lasting):
             return self.has
-        return {lazy for lazy, key in lasting.items() if key in done}.__contains__
+        return set(compress(lasting, map(done.__contains__, lasting.values()))).__contains__
 
     def of(self, lazy: LazyResult[Any]) -> Any:
         """The outcome of such a node.
@@ -89,13 +90,15 @@ class Outcomes:
         Raises:
             SerializationError: An outcome cannot be read in this process. Raised in its turn.
         """
-        done, key_of = self._kept.done, self._keys.lasting.get
-        bodies = [row for lazy in lazies if isinstance(row := done.get(key_of(lazy, b"")), bytes)]
-        if len(bodies) == len(lazies):
-            plain = self._codec.loads_plain(bodies)
-            if plain is not None:
-                return plain
-        return map(self.of, lazies)
+        plain = self.plain(lazies)
+        return map(self.of, lazies) if plain is None else plain
+
+    def plain(self, lazies: Sequence[LazyResult[Any]]) -> Sequence[Any] | None:
+        """The same if all are plain values that can be read together, else None."""
+        done: Mapping[Any, Row | bytes] = self._kept.done
+        rows = [*map(done.get, map(self._keys.lasting.get, lazies))]
+        bodies = [row for row in rows if type(row) is bytes]
+        return self._codec.loads_plain(bodies) if len(bodies) == len(rows) else None
 
     def keep(self, node: LazyResult[Any], named: Named, outcome: Any) -> bool:
         """Write the outcome of a node; whether it is kept.

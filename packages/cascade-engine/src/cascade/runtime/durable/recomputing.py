@@ -16,7 +16,8 @@ from typing import NamedTuple
 from cascade.graph.codec import Codec
 from cascade.graph.naming import NodeKey
 from cascade.graph.records import digests_in
-from cascade.graph.running_code import changed_tasks, running_code, tasks_of, to_document
+from cascade.graph.references import tasks_of
+from cascade.graph.running_code import changed_tasks, running_code, to_document
 from cascade.runtime.durable.code import Changes, stored_code
 from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.forking import graphs_of

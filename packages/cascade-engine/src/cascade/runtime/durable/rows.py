@@ -14,7 +14,7 @@ from time import time
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from cascade.graph.codec import Codec
-from cascade.graph.naming import NodeKey
+from cascade.graph.naming import NodeKey, hex_of
 from cascade.spec.digest import SIZE
 from cascade.spec.errors import SerializationError
 from cascade.spec.run_rows import Chunk
@@ -48,9 +48,9 @@ class Row(NamedTuple):
 
 
 #: The value of a node that is encoded when it is written, because nothing changes it in place: key,
-#: name of the task, when the node got it in milliseconds since the epoch, and the value. A plain
-#: tuple, as each of very many nodes makes one.
-Later: TypeAlias = tuple[NodeKey, str, int, Any]
+#: name of the task, when the node got it in seconds since the epoch, and the value. A plain tuple,
+#: as each of very many nodes makes one.
+Later: TypeAlias = tuple[NodeKey, str, float, Any]
 
 
 def written(key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: bytes) -> bytes:
@@ -60,13 +60,13 @@ def written(key: NodeKey, task: str, kind: int, owner: NodeKey | None, body: byt
     return head.encode() + body
 
 
-def written_later(codec: Codec, later: Sequence[Later]) -> list[str]:
-    """The same for values that were not encoded before, in half of the time."""
-    bodies = codec.dumps_atoms([value for *_, value in later])
-    return [
-        f'["{key.hex()}",{_text(task)},{VALUE},"",{at}]\n{body}'
-        for (key, task, at, _), body in zip(later, bodies, strict=True)
-    ]
+def written_later(codec: Codec, later: Sequence[Later]) -> bytes:
+    """The same for several values that were not encoded before, in a fifth of the time."""
+    keys, tasks, times, values = zip(*later, strict=True)
+    between = {task: f'",{_text(task)},{VALUE},"",' for task in {*tasks}}
+    heads = zip(hex_of(keys), tasks, times, codec.dumps_atoms(values), strict=True)
+    lines = [f'["{key}{between[task]}{int(at * 1000)}]\n{body}' for key, task, at, body in heads]
+    return "\n".join(lines).encode()
 
 
 def rows_of(chunk: Chunk) -> list[Row]:

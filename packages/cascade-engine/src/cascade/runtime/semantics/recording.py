@@ -30,6 +30,14 @@ from cascade.spec.wording import short
 #: Takes a node and its outcome. Called from any thread, under the run's lock: one call at a time,
 #: and each should be short. An error that it raises is the node's error, or ends the run.
 Record: TypeAlias = Callable[[LazyResult[Any], Any], None]
+#: Takes a node, its value and its user before the fast lane hands the value on; False if the
+#: listeners have not been told, and ``Nodes.settle`` has to do both. Called under the run's lock.
+Keeper: TypeAlias = Callable[[LazyResult[Any], Any, object], bool]
+
+
+def never(_node: LazyResult[Any], _value: Any, _user: object) -> bool:
+    """The keeper of a run whose listeners have to be told of each node."""
+    return False
 
 
 def recorder(state: StateBackend | None, hook: Record | None) -> Record | None:

@@ -6,6 +6,7 @@ target, outcomes with their heads, a lease and its check in each commit. All els
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import time
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Final
 
 _TABLES: Final = """
@@ -43,7 +46,7 @@ class ByHand:
     """
 
     def __init__(self, path: Path, synchronous: str) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._connection.executescript(_TABLES)
         self._connection.execute(f"PRAGMA synchronous={synchronous}")
 
@@ -52,10 +55,34 @@ class ByHand:
 
     def steps(self, made: int) -> int:
         """An agent that counts, each step of which is committed; the number of steps."""
-        run, key = self._begun([_key(made)], "[]"), _key(made)
+        run = self._begun([_key(made)], "[]")
         for step in range(1, made + 1):
-            body = f'{{"task":"module:step","step":{step},"args":{{"left":{made - step}}}}}'
-            self._commit(run, step, _RECORD, (run, key, step, body.encode()))
+            self._step(run, made, step)
+        self._end(run, made)
+        return made
+
+    async def steps_on_a_thread(self, made: int) -> int:
+        """The same in an event loop, which has other work to do while a commit waits for the disk.
+
+        Each commit is made on a thread, and wakes the loop.
+        """
+        loop, run = asyncio.get_running_loop(), self._begun([_key(made)], "[]")
+        calls: SimpleQueue[tuple[int, asyncio.Future[None]] | None] = SimpleQueue()
+
+        def work() -> None:
+            while (call := calls.get()) is not None:
+                step, ended = call
+                self._step(run, made, step)
+                loop.call_soon_threadsafe(ended.set_result, None)
+
+        thread = Thread(target=work)
+        thread.start()
+        for step in range(1, made + 1):
+            ended = loop.create_future()
+            calls.put((step, ended))
+            await ended
+        calls.put(None)
+        thread.join()
         self._end(run, made)
         return made
 
@@ -73,6 +100,10 @@ class ByHand:
         self._commit(run, None, _CHUNK, row)
         self._end(run, values)
         return values
+
+    def _step(self, run: int, made: int, step: int) -> None:
+        body = f'{{"task":"module:step","step":{step},"args":{{"left":{made - step}}}}}'
+        self._commit(run, step, _RECORD, (run, _key(made), step, body.encode()))
 
     def _begun(self, keys: list[bytes], nodes: str) -> int:
         """A new run, which is claimed; its number."""

@@ -19,7 +19,7 @@ from typing import Any
 from cascade.adapters.stores import open_store
 from cascade.observatory.benchmarks import postgres
 from cascade.observatory.benchmarks.by_hand import ByHand
-from cascade.observatory.benchmarks.contenders import TASKS, Cascade, EventLoop
+from cascade.observatory.benchmarks.contenders import Cascade, EventLoop
 from cascade.observatory.benchmarks.durable_peers import installed_dbos, installed_savers
 from cascade.observatory.benchmarks.program import REFERENCE, Bench, Program, Section
 from cascade.observatory.benchmarks.rounds import Contender
@@ -38,6 +38,8 @@ STORES: Mapping[str, tuple[str, Durability]] = {
 POSTGRES = "PostgreSQL"
 #: Contender that writes the same rows without Cascade → SQLite's setting ``synchronous``.
 BY_HAND: Mapping[str, str] = {"by hand": "full", "by hand, normal": "normal"}
+#: With "full", each commit on a thread that the event loop waits for.
+ON_THREAD = "on a thread"
 #: The most µs at 25 M calls/s: what the journal adds to a node, and a step that is committed.
 NODE_MOST, STEP_MOST = 4.0, 150.0
 #: Target of a step that reaches the disk: µs at 25 M calls/s, on top of 1.2 commits.
@@ -169,12 +171,16 @@ async def _kept(name: str, cascade: Cascade, target: Any, options: Mapping[str, 
 
 
 def nodes(bench: Bench) -> None:
-    """A wide graph whose nodes are journaled."""
+    """A wide graph whose nodes are journaled.
+
+    Its task can be imported by its name, so that the target is stored as well, as it is by hand:
+    only then can another process go on with the run by its id.
+    """
     size = min(bench.largest, _NODES)
     with ExitStack() as stack:
         systems = _Systems(stack)
         contenders = systems.contenders(
-            lambda: WIDE.calls(TASKS, size), WIDE.nodes(size), WIDE.value(size)
+            lambda: [number(value) for value in range(size)], WIDE.nodes(size), WIDE.value(size)
         )
         contenders += _by_hand(
             stack,
@@ -245,6 +251,10 @@ def steps(bench: Bench) -> None:
         contenders = systems.contenders(lambda: step(made), made, made)
         contenders += _by_hand(stack, systems.folder, lambda hand: hand.steps(made), made, made)
         loop = stack.enter_context(EventLoop())
+        hand = stack.enter_context(closing(ByHand(systems.folder / "thread.db", "full")))
+        contenders.append(
+            Contender(ON_THREAD, _counting(loop, hand.steps_on_a_thread, made), made, made)
+        )
         for saver in bench.those_installed(installed_savers()):
             stack.callback(saver.close)
             saver.open(systems.folder)
@@ -254,10 +264,15 @@ def steps(bench: Bench) -> None:
     bench.show(f"a step of an agent of {made}", {"": "steps"})
     what = "a step: SQLite, normal, at 25 M calls/s"
     bench.target_at(what, samples, "SQLite, normal", REFERENCE, STEP_MOST)
-    more = samples.ratio("SQLite", REFERENCE).median
-    more -= _COMMITS * samples.ratio("by hand", REFERENCE).median
-    what = f"a step: SQLite, less {_COMMITS} by hand, at 25 M calls/s"
-    bench.found.target(what, more / 25.0, most=FULL_MOST, unit="µs")
+    # A commit that waits for the disk may take as long as ten turns of an event loop may (M9), and
+    # an engine's loop has other runs, and other code of its program. So the commit is made on a
+    # thread, which *by hand* does without: the way there and back costs what lies between the two
+    # rows. The second target has the same promise on both sides.
+    for hand_made in ("by hand", ON_THREAD):
+        more = samples.ratio("SQLite", REFERENCE).median
+        more -= _COMMITS * samples.ratio(hand_made, REFERENCE).median
+        what = f"a step: SQLite, less {_COMMITS} {hand_made}, at 25 M calls/s"
+        bench.found.target(what, more / 25.0, most=FULL_MOST, unit="µs")
 
 
 def long_agents(bench: Bench) -> None:
@@ -383,7 +398,8 @@ SECTIONS = (
         "A step that is committed",
         "An agent that counts, each step of which is committed before the next begins. DBOS and "
         "LangGraph count in steps of their own, on SQLite files as they set them up. *By hand* is "
-        "a loop with `sqlite3` that writes the same rows in as many commits. Without waiting "
+        "a loop with `sqlite3` that writes the same rows in as many commits; *on a thread*, where "
+        "they leave the event loop free, as an engine has to. Without waiting "
         "(*async*), so few steps are mostly the two commits at the beginning and the end of the "
         "run; *A long agent* has the target of such a step.",
         steps,

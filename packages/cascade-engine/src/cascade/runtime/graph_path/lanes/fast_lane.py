@@ -27,6 +27,7 @@ from cascade.runtime.graph_path.segments import Segment, Shares, Work
 from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
 from cascade.runtime.limits.admission import needs_permit
 from cascade.runtime.limits.permits import Holding
+from cascade.runtime.semantics.recording import Keeper, never
 from cascade.spec.blueprint import TailCall
 from cascade.spec.containers import ATOMS, GATHER
 from cascade.spec.lazy_types import LazyResult, goes_on
@@ -75,9 +76,10 @@ class FastLane(Part):
         watched = self._reports.wanted
         ready = pool.queue()
         popleft, push, push_first = ready.popleft, ready.append, ready.appendleft
+        keep: Keeper | None = None if self._run.record is None else never
         if self._run.journal is not None:
-            popleft = parts.commits.guarded(popleft)
-        recorded, watched_places = self._run.record is not None, self._nodes.watched
+            popleft, keep = parts.commits.guarded(popleft), parts.commits.keeper()
+        watched_places = self._nodes.watched
         first = self._nodes.first
         assert first is not None
         me, are_plain = get_ident(), ATOMS.issuperset
@@ -201,32 +203,18 @@ class FastLane(Part):
                     users = None if lazy is segment.target else slots[lazy]
                 except KeyError:  # the segment is done
                     users = None
-                if (
-                    recorded
-                    or lock.shared
+                if not (
+                    lock.shared
                     or users is None
                     or segment.foreign
                     or (
                         light_call is not None and (watched_places or type(light_call[2]) is Flight)
                     )
                 ):
-                    try:
-                        if light_call is not None and type(light_call[2]) is Flight:
-                            parts.caches.settle(light_call[2], value)
-                        else:
-                            with lock:
-                                settle(segment, lazy, value)
-                    except BaseException as error:  # raised by a recorder of outcomes
-                        value = args = kwargs = light_call = holding = None
-                        self._failed(error, segment, lazy, 0.0)
-                        return False
-                else:
                     lock.inside = me
                     try:
-                        if lock.shared:
-                            lock.inside = 0
-                            with lock:
-                                settle(segment, lazy, value)
+                        if lock.shared or (keep is not None and not keep(lazy, value, users)):
+                            users = None  # not inlined
                         elif type(users) is not Several:  # inlined settle()
                             slots[lazy] = value
                             left = segment.waits.get(users)
@@ -255,6 +243,19 @@ class FastLane(Part):
                                     activate(segment, user)
                     finally:
                         lock.inside = 0
+                else:
+                    users = None
+                if users is None:
+                    try:
+                        if light_call is not None and type(light_call[2]) is Flight:
+                            parts.caches.settle(light_call[2], value)
+                        else:
+                            with lock:
+                                settle(segment, lazy, value)
+                    except BaseException as error:  # raised by a recorder of outcomes
+                        value = args = kwargs = light_call = holding = None
+                        self._failed(error, segment, lazy, 0.0)
+                        return False
             # Otherwise they would live until the next call.
             value = args = kwargs = light_call = holding = None
             if len(context) != variables or (held and differs(context, held)):

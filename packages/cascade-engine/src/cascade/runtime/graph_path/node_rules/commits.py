@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from cascade.graph.wiring import Wiring, wire
 from cascade.runtime.clock import VirtualLoop
@@ -19,12 +20,16 @@ from cascade.runtime.graph_path.record_intervals import RENEWAL, interval
 from cascade.runtime.graph_path.run_parts import RunParts
 from cascade.runtime.graph_path.segments import Item, Segment, Work
 from cascade.runtime.semantics.outcomes import Failed
+from cascade.runtime.semantics.recording import Keeper, never
 from cascade.spec.blueprint import TailCall
 from cascade.spec.checkpoints import CheckpointTail
 from cascade.spec.containers import ATOMS, holds_marks, is_container
 from cascade.spec.kept_calls import of_calls
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.task import Task
+
+#: How many nodes one user has, on average, from which on they are settled together.
+_FEW: Final = 4
 
 
 class Commits:
@@ -75,12 +80,20 @@ class Commits:
     def guarded(self, popleft: Callable[[], Item]) -> Callable[[], Item]:
         """``popleft``, which gives workers what they begin next, once the lease is renewed."""
 
-        def guarded() -> Item:
-            if self._desk.is_overdue:
-                self.await_lease()
-            return popleft()
+        return self._desk.guarded(popleft, self.await_lease)
 
-        return guarded
+    def keeper(self) -> Keeper:
+        """Keeps values on the fast lane that are mere numbers, whose users wait for no commit."""
+        if self._run.is_recorded or self._journal.has_records:
+            return never
+        keep_plain, waits = self._journal.keep_plain, self._journal.sync
+
+        def keep(node: LazyResult[Any], value: Any, user: Any) -> bool:
+            if type(user) is not LazyResult or (waits and not user.task.structural):
+                return False
+            return keep_plain(node, value)
+
+        return keep
 
     def begin(self) -> None:
         """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""
@@ -141,6 +154,8 @@ class Commits:
         Raises:
             SerializationError: One cannot be read in this process.
         """
+        if self._has_settled(segment, done):
+            return
         nodes, end, is_recorded = self._parts.nodes, self._parts.end, self._run.is_recorded
         slots, waits = segment.slots, segment.waits
         is_plain = None
@@ -158,6 +173,33 @@ class Commits:
             else:
                 nodes.settle(segment, lazy, outcome)
                 is_plain = None
+
+    def _has_settled(self, segment: Segment, done: Sequence[LazyResult[Any]]) -> bool:
+        """The same for plain values of nodes with few users, all at once; whether it was possible.
+
+        The last value of a user that has all inputs then is settled alone, which makes it ready.
+        """
+        nodes, waits, end = self._parts.nodes, segment.waits, self._parts.end
+        if self._run.is_recorded or end.any_missing or nodes.watched or segment.foreign:
+            return False
+        users = [*map(segment.slots.get, done)]
+        if {LazyResult} != {*map(type, users)}:
+            return False
+        counts = Counter(users)
+        if len(counts) * _FEW > len(done):
+            return False
+        outcomes = self._journal.plain_outcomes(done)
+        if outcomes is None:
+            return False
+        values, last = dict(zip(done, outcomes, strict=True)), dict(zip(users, done, strict=True))
+        ready = {last[user] for user, count in counts.items() if waits.get(user, 1) <= count}
+        alone = [(lazy, values.pop(lazy)) for lazy in filter(ready.__contains__, done)]
+        segment.slots.update(values)
+        for user, count in counts.items():
+            waits[user] = max(waits.get(user, 1) - count, 1)
+        for lazy, value in alone:
+            nodes.settle(segment, lazy, value)
+        return True
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane; or what it went on as, if it has begun."""
