@@ -51,6 +51,7 @@ class Dispatch:
         sent: Items for the event loop's lane that have not begun.
         is_pumping: Whether they are being begun, or will be soon. Code that sets it to False has
             to look at ``sent`` again after that.
+        workers: The pool, if it was used.
     """
 
     lanes: Lanes | None = None
@@ -67,6 +68,7 @@ class Dispatch:
         self._sent_in_all = self._left = 0
         self.sent: deque[Item] = deque()
         self.is_pumping = False
+        self.workers: WorkerPool | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @lazily
@@ -83,12 +85,8 @@ class Dispatch:
         self._end.leaves_next = pool.leaves_next
         if self._end.stopping:
             pool.stop()
+        self.workers = pool
         return pool
-
-    @property
-    def workers(self) -> WorkerPool | None:
-        """The pool, if it was used."""
-        return self.__dict__.get("pool")
 
     def at_look(self, look: Callable[[], object]) -> None:
         """Call ``look`` in the loop's thread at each look at the awake workers."""
@@ -160,22 +158,28 @@ class Dispatch:
 
     def activate(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Send a node with all its inputs to its lane. Under the lock."""
+        task = node.task
         if node._plain or (  # the answer of ``belongs_on_loop``, far quicker
-            node.task.plain and not (node._special & RESOURCES and self._needs_loop(node))
+            task.plain and not (node._special & RESOURCES and self._needs_loop(node))
         ):
-            if node.task is GATHER and self._is_gathered_here(node):
+            if task is GATHER and self._is_gathered_here(node):
                 self.to_loop((segment, node))
             elif segment.deep:
                 self.pool.push_first((segment, node))
             else:
                 self.pool.push(node if segment.first else (segment, node))
-        elif node.task.is_async or belongs_on_loop(
-            node.task, node.args, node.kwargs, node._calls, self._asks_for_loop
+        elif task.is_async and not node._special:  # inlined ``to_loop``
+            self._sent_in_all += 1
+            self.sent.append((segment, node))
+            if not self.is_pumping:
+                self.pump_soon()
+        elif task.is_async or belongs_on_loop(
+            task, node.args, node.kwargs, node._calls, self._asks_for_loop
         ):
             if not (node._special & RESOURCES and self._waits_for_resource(segment, node)):
                 self.to_loop((segment, node))
         else:
-            self._to_workers((segment, node), node.task, segment.deep)
+            self._to_workers((segment, node), task, segment.deep)
 
     def _is_gathered_here(self, node: LazyResult[Any]) -> bool:
         """Whether a container is filled in the event loop's thread: no hop to a thread and back.
@@ -451,7 +455,7 @@ class Dispatch:
             CancelledError: This was cancelled.
         """
         self._run.admit_no_more()
-        pool: WorkerPool | None = self.workers
+        pool = self.workers
         delays: RetryDelays | None = self.__dict__.get("retry_delays")
         if delays is not None:
             delays.end()
