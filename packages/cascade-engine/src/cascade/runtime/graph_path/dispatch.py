@@ -25,7 +25,7 @@ from cascade.runtime.graph_path.queues.retry_delays import RetryDelays
 from cascade.runtime.graph_path.queues.stages import Stages
 from cascade.runtime.graph_path.record_intervals import RENEWAL
 from cascade.runtime.graph_path.run_parts import RunParts
-from cascade.runtime.graph_path.segments import Item, Segment, Work, node_of
+from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work, node_of
 from cascade.runtime.graph_path.workers.thread_wait_reports import ThreadWaitReports
 from cascade.runtime.graph_path.workers.winding_down import wind_down
 from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
@@ -66,10 +66,12 @@ class Dispatch:
         self._drain: Callable[[WorkerPool], object] = _nothing
         #: Items that were sent to the loop's lane; counted under the lock. Those that have left it.
         self._sent_in_all = self._left = 0
-        self.sent: deque[Item] = deque()
+        self.sent: deque[Queued] = deque()
         self.is_pumping = False
         self.workers: WorkerPool | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Notes that an item is handled in a task, which then calls ``left``.
+        self.goes_on_in: Callable[[asyncio.Task[Any]], object] = self._tasks.add
 
     @lazily
     def pool(self) -> WorkerPool:
@@ -170,7 +172,7 @@ class Dispatch:
                 self.pool.push(node if segment.first else (segment, node))
         elif task.is_async and not node._special:  # inlined ``to_loop``
             self._sent_in_all += 1
-            self.sent.append((segment, node))
+            self.sent.append(node if segment.first else (segment, node))
             if not self.is_pumping:
                 self.pump_soon()
         elif task.is_async or belongs_on_loop(
@@ -407,10 +409,6 @@ class Dispatch:
             assert self.lanes is not None
             lane = self.lanes.work_on(item)
             self.goes_on_in(self._run.loop.create_task(lane, context=self._run.context.copy()))
-
-    def goes_on_in(self, task: asyncio.Task[Any]) -> None:
-        """Note that an item is handled in ``task``, which then calls ``left``."""
-        self._tasks.add(task)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin an asyncio task that the end of the run cancels and awaits."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
@@ -24,6 +25,7 @@ class CallEnds(Part):
     def __init__(self, parts: RunParts) -> None:
         super().__init__(parts)
         self._thread = get_ident()
+        self.left: Callable[[asyncio.Task[Any]], object] = parts.dispatch.left
 
     def settle(self, call: Spare, value: Any) -> None:
         """Settle a node whose call has returned ``value``, or send it on its way."""
@@ -71,7 +73,3 @@ class CallEnds(Part):
         except BaseException as other:
             error = other
         return self._parts.event_loop_lane.failed(error, work, (work.segment, work))
-
-    def left(self, task: asyncio.Task[Any]) -> None:
-        """The call that had taken ``task`` has ended."""
-        self._dispatch.left(task)

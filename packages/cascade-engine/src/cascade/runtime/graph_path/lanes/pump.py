@@ -37,13 +37,13 @@ from cascade.runtime.graph_path.lanes.call_ends import CallEnds
 from cascade.runtime.graph_path.lanes.fast_lane import arguments
 from cascade.runtime.graph_path.lanes.spares import Returned, Spare, first_steps
 from cascade.runtime.graph_path.run_parts import RunParts
-from cascade.runtime.graph_path.segments import Item, Segment, Work
+from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.limits.admission import needs_permit
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS, RESOURCES
 from cascade.spec.operation import Operation
 
-_NO_ITEMS: Final[deque[Item]] = deque()
+_NO_ITEMS: Final[deque[Queued]] = deque()
 
 
 class Pump(CallEnds):
@@ -83,7 +83,7 @@ class Pump(CallEnds):
                 self._begin_calls()
             else:
                 while (item := self._next()) is not None:
-                    dispatch.start_task(item)
+                    dispatch.start_task(self._whole(item))
         finally:
             if outer is not None:
                 _enter_task(loop, outer)
@@ -108,7 +108,7 @@ class Pump(CallEnds):
         self._dispatch.goes_on_in(spare.task)
         early.goes_on_as(spare.rest(early))
 
-    def _next(self) -> Item | None:
+    def _next(self) -> Queued | None:
         """The next item. None if there is none, which ends the pumping."""
         dispatch = self._dispatch
         if self._commits is not None and self._commits.is_overdue:
@@ -122,6 +122,13 @@ class Pump(CallEnds):
         dispatch.is_pumping = True  # another thread has just sent one
         return dispatch.sent.popleft()
 
+    def _whole(self, queued: Queued) -> Item:
+        """The item, with its segment."""
+        if isinstance(queued, tuple):
+            return queued
+        assert self._nodes.first is not None
+        return self._nodes.first, queued
+
     def _begin_calls(self) -> None:
         """Begin items until there are none, or the time of a turn is over."""
         pool, is_virtual = self._dispatch.workers, isinstance(self.run.loop, VirtualLoop)
@@ -131,7 +138,7 @@ class Pump(CallEnds):
         try:
             item = self._next()
             while item is not None:
-                node: Any = item[1]
+                node: Any = item[1] if type(item) is tuple else item
                 if type(node) is LazyResult and node._policies is None and node.task.is_async:
                     item = self._begin_coroutines(item)
                     if item is None:
@@ -149,7 +156,7 @@ class Pump(CallEnds):
         done, self._done = self._done, 0
         self._dispatch.ended(done)
 
-    def _begin_coroutines(self, item: Item) -> Item | None:
+    def _begin_coroutines(self, item: Queued) -> Queued | None:
         """Begin nodes that are calls of coroutine functions, and nothing more.
 
         One function, as most of these calls take less than a Python call.
@@ -163,6 +170,7 @@ class Pump(CallEnds):
         loop, monitor, constraints, settle = run.loop, self._monitor, run.constraints, self.settle
         marks, clock, until = monitor.marks, monitor.clock, self._until
         held, variables, outer = run.held, len(run.context), marks.current
+        first: Any = self._nodes.first
         popleft = (dispatch.sent if self._commits is None else _NO_ITEMS).popleft
         node: Any
         coro: Any
@@ -174,7 +182,10 @@ class Pump(CallEnds):
         coro = waiting = None
         try:
             while True:
-                segment, node = item
+                if type(item) is tuple:
+                    segment, node = item
+                else:
+                    segment, node = first, item
                 pool = dispatch.workers
                 if pool is not None and pool.ready and pool.is_asleep:
                     self._count()  # first: a call may block until they have run
@@ -278,13 +289,14 @@ class Pump(CallEnds):
             return False
         return not (given.has_unshared and given.need_attempt(node.args, node.kwargs))
 
-    def _begin(self, item: Item) -> None:
+    def _begin(self, queued: Queued) -> None:
         """Begin any item."""
         end, dispatch, given = self._end, self._dispatch, self.run.resources
-        node: Any
-        segment, node = item
         if end.stopping:
             return
+        item = self._whole(queued)
+        node: Any
+        segment, node = item
         pool = dispatch.workers
         if pool is not None and pool.ready and pool.is_asleep:
             self._count()  # first: a call may block until they have run

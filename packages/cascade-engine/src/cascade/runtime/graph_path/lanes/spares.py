@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from math import inf
 from sys import getrefcount
@@ -27,7 +27,7 @@ from cascade.runtime.diagnostics.blocked_stacks import marking
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
 from cascade.runtime.execution.cancels import Cancels
 from cascade.runtime.execution.carried_errors import carried, guarded, in_loop, raise_named
-from cascade.runtime.execution.contexts import is_written
+from cascade.runtime.execution.contexts import differs
 from cascade.runtime.execution.early_calls import EarlyCall, is_known, task_body
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.lanes.light_calls import marked
@@ -46,21 +46,20 @@ class Lender(Protocol):
         end: Knows whether the engine has cancelled a call.
         limits: Ends calls that take too long.
         is_apart: Whether the steps of calls are made in contexts other than those of their tasks.
+        left: Told that the call that had taken a task has ended.
     """
 
     run: Run
     end: RunEnd
     limits: TimeLimits
     is_apart: bool
+    left: Callable[[asyncio.Task[Any]], object]
 
     def settle(self, call: Spare, value: Any) -> None:
         """A call has returned ``value``."""
 
     def fails(self, call: Spare, error: BaseException) -> bool:
         """A call has failed; whether the error must be raised as well."""
-
-    def left(self, task: asyncio.Task[Any]) -> None:
-        """The call that had taken ``task`` has ended."""
 
 
 class Spare(Cancels, Marked):
@@ -118,6 +117,7 @@ class Spare(Cancels, Marked):
     operation: Operation
     args: Any
     kwargs: Any
+    coro: Any
     context: Context
     waiting: Any
     started: float
@@ -129,7 +129,7 @@ class Spare(Cancels, Marked):
         self.monitor = monitor
         self.dealt_with = -inf
         self.before = self.own = 0
-        self.coro: Coroutine[Any, Any, Any] | None = None
+        self.work = None
         self._expired: bool | None = None
         self.is_taken = False
 
@@ -137,12 +137,14 @@ class Spare(Cancels, Marked):
         """Make the task, whose body yields before all else, and gets early cancels there."""
         body = task_body(self.rest())
         body.send(None)
-        run, self.is_apart = self._lender.run, self._lender.is_apart
+        lender = self._lender
+        run, self.is_apart = lender.run, lender.is_apart
         self.context = context = run.context.copy()
         if self.is_apart:
             self.context = run.context.copy()
-        self.task = asyncio.Task(body, loop=run.loop, context=context)
-        self.references, self.weak = getrefcount(self.task), getweakrefcount(self.task)
+        self.task = task = asyncio.Task(body, loop=run.loop, context=context)
+        # One reference less, as ``task`` is none of the call's.
+        self.references, self.weak = getrefcount(task) - 1, getweakrefcount(task)
         return self
 
     is_known = property(is_known)
@@ -259,15 +261,6 @@ class Spare(Cancels, Marked):
         finally:
             del error  # otherwise this frame, held by its traceback, would hold it in turn
 
-    def over(self) -> None:
-        """The call has ended."""
-        lender = self._lender
-        del lender.run.calls[self]
-        if self._expired is not None:
-            self.is_over = True
-            lender.limits.leave()
-            self.forget()  # the limits keep it
-
     @coroutine
     def rest(self, early: EarlyCall | None = None) -> Generator[Any, Any, None]:
         """The body of the task: the rest of the call that has taken it.
@@ -290,7 +283,6 @@ class Spare(Cancels, Marked):
             return
         coro, waiting, task, lender = self.coro, self.waiting, self.task, self._lender
         run = lender.run
-        assert coro is not None
         monitor, context, is_apart = self.monitor, self.context, self.is_apart
         marks, clock = monitor.marks, monitor.clock
         resume: Any = coro.send
@@ -350,13 +342,19 @@ class Spare(Cancels, Marked):
             if is_raised:
                 raise
         else:
-            if not is_apart and is_written(context, len(run.context), run.held):
-                run.context.copy().run(lender.settle, self, value)  # without these variables
-            else:
+            if is_apart or (
+                len(context) == len(run.context) and not (run.held and differs(context, run.held))
+            ):
                 lender.settle(self, value)
+            else:  # without the variables that the call has set
+                run.context.copy().run(lender.settle, self, value)
         finally:
             failure = value = None
-            self.over()
+            del run.calls[self]
+            if self._expired is not None:
+                self.is_over = True
+                lender.limits.leave()
+                self.forget()  # the limits keep it
             lender.left(task)
 
 
