@@ -25,7 +25,7 @@ from cascade.runtime.graph_path.queues.retry_delays import RetryDelays
 from cascade.runtime.graph_path.queues.stages import Stages
 from cascade.runtime.graph_path.record_intervals import RENEWAL
 from cascade.runtime.graph_path.run_parts import RunParts
-from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work, node_of
+from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.graph_path.workers.thread_wait_reports import ThreadWaitReports
 from cascade.runtime.graph_path.workers.winding_down import wind_down
 from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
@@ -272,8 +272,8 @@ class Dispatch:
         """Put items that waited for a resource back to their places. In the loop's thread."""
         coroutines = []
         for item in reversed([*items]):
-            node = node_of(item)
-            if node is not None and node.task.is_async:
+            node = item[1].source if isinstance(item[1], Work) else item[1]
+            if node.task.is_async:
                 coroutines.append(item)
             else:
                 self.pool.push_first(item)

@@ -179,7 +179,7 @@ class Pump(CallEnds):
         lasts = False  # whether its last call has not returned at once
         spare, self._spare = self._spare, None
         starter, self._starter = self._starter, None
-        coro = waiting = None
+        coro = waiting = named = None
         try:
             while True:
                 if type(item) is tuple:
@@ -199,8 +199,10 @@ class Pump(CallEnds):
                 if constraints.any or not end.smooth:
                     return item
                 special = node._special
-                if special and not self._gives(node):
-                    return item
+                if special:
+                    named = given.given_by_name(node) if special == RESOURCES else None
+                    if named is None and not self._gives(node):
+                        return item
                 if spare is None:
                     spare = Spare(self, monitor).begin()
                 if starter is None:
@@ -211,7 +213,9 @@ class Pump(CallEnds):
                     spare.args, spare.kwargs = arguments(node, segment.take_any)
                 else:
                     spare.args, spare.kwargs = node.args, node.kwargs
-                if special:
+                if special and named is not None:
+                    spare.kwargs = named
+                elif special:
                     spare.args, spare.kwargs = given.to(node, spare.args, spare.kwargs)
                 context = spare.context
                 _enter_task(loop, spare.task)
