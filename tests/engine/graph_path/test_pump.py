@@ -487,6 +487,36 @@ def test_a_small_container_of_their_values_takes_no_thread(monkeypatch):
     assert not woken
 
 
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_long_list_of_nothing_but_their_values_takes_none_either(kind, monkeypatch):
+    woken = []
+    monkeypatch.setattr(WorkerPool, "_start", lambda pool, count: woken.append(count))
+    values = kind(give(n) for n in range(1_000))
+
+    assert run_virtually(run(values)) == kind(range(1_000))
+    assert not woken
+
+
+@pytest.mark.parametrize("rest", [{"more": 1}, "frozenset"])
+def test_a_thread_fills_other_large_containers(rest, monkeypatch):
+    """Their other parts may be many, or user code hashes them."""
+    woken = []
+    true_start = WorkerPool._start
+
+    def start(pool, count):
+        woken.append(count)
+        return true_start(pool, count)
+
+    monkeypatch.setattr(WorkerPool, "_start", start)
+    calls = [give(n) for n in range(1_000)]
+    target = frozenset(calls) if rest == "frozenset" else [*calls, rest]
+
+    value = run_virtually(run(target))
+
+    assert [*value][:1_000] == [*range(1_000)]
+    assert woken
+
+
 # -- results --------------------------------------------------------------------------------------
 
 
