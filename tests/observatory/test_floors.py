@@ -24,6 +24,18 @@ def test_the_calls_of_a_run_are_handed_off(left):
         assert asyncio.run(small_runs._handed_off(thread, left)) == 3
 
 
+def test_a_hand_off_is_added_to_a_run_without_threads():
+    calls = []
+
+    async def once():
+        calls.append("run")
+        return 3
+
+    with HandOff() as thread:
+        assert asyncio.run(small_runs._hopped(thread, once)) == 3
+    assert calls == ["run"]
+
+
 @pytest.mark.parametrize("system", [BegunEarly, Watched], ids=lambda system: system.name)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 @pytest.mark.parametrize("shape", [WIDE, CHAIN, TREE], ids=lambda shape: shape.name)
