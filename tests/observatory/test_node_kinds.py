@@ -135,7 +135,14 @@ def test_the_benchmark_of_kinds_of_nodes_writes_its_report(report):
         one["name"]
         for one in written["measurements"]["wide, returns at once, 100 nodes"]["contenders"]
     ]
-    systems = ["cascade", "asyncio.gather", "TaskGroup", "awaited in a row", "begun early"]
+    systems = [
+        "cascade",
+        "asyncio.gather",
+        "TaskGroup",
+        "awaited in a row",
+        "begun early",
+        "begun early, watched",
+    ]
     assert names == systems
     assert {one["name"] for one in written["measurements"]["policies"]["contenders"]} >= set(
         nodes.POLICIES

@@ -1,6 +1,7 @@
 """The pump: first steps of coroutines, many in one turn of the event loop (M5, M9, M12, M13)."""
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import sys
@@ -10,6 +11,7 @@ import weakref
 import pytest
 
 import cascade as cs
+from cascade.runtime import events
 from cascade.runtime.graph_path.lanes import pump
 from cascade.runtime.graph_path.lanes.spares import Spare
 from cascade.runtime.graph_path.workers.worker_pool import WorkerPool
@@ -41,9 +43,9 @@ def spares(monkeypatch):
     """The spare tasks that were made."""
     made = []
 
-    def begin(spare, body):
+    def begin(spare):
         made.append(spare)
-        return true_begin(spare, body)
+        return true_begin(spare)
 
     true_begin = Spare.begin
     monkeypatch.setattr(Spare, "begin", begin)
@@ -192,7 +194,7 @@ async def test_a_cancel_between_the_first_two_steps_arrives_where_the_call_waits
     assert found == [True]
 
 
-async def test_a_cancel_by_a_call_of_the_same_turn_arrives():
+def test_a_cancel_by_a_call_of_the_same_turn_arrives():
     handles = []
 
     @cs.task
@@ -207,8 +209,9 @@ async def test_a_cancel_by_a_call_of_the_same_turn_arrives():
     async def cancels():
         handles[0].cancel("a reason")
 
+    # In virtual time a turn has no end that a busy machine might bring between the two.
     with pytest.raises(cs.errors.TaskCancelledError):
-        await run(listed(waits(), cancels(), *map(give, range(20))))
+        run_virtually(run(listed(waits(), cancels(), *map(give, range(20)))))
 
 
 async def test_a_future_that_takes_no_cancel_gives_way_to_it():
@@ -311,6 +314,83 @@ async def test_it_stays_visible_to_later_steps_of_its_own_call():
     assert await run(listed(*[sets(n) for n in range(5)])) == [*range(5)]
 
 
+@pytest.mark.parametrize("ends", ["returns", "fails"])
+async def test_what_follows_a_call_runs_without_the_variables_that_it_has_set(ends):
+    seen = []
+
+    @cs.task
+    async def change(_):
+        await asyncio.sleep(0)
+        setting.set("inside")
+        if ends == "fails":
+            raise ValueError
+
+    kind = events.TaskFinished if ends == "returns" else events.TaskFailed
+    async with cs.Engine() as engine:
+        engine.bus.subscribe(kind, lambda _: seen.append(setting.get()))
+        with contextlib.suppress(ValueError):
+            await engine.run(listed(*[change(n) for n in range(3)]), use_vm=False)
+
+    assert seen
+    assert set(seen) == {"outside"}
+
+
+def test_calls_that_set_variables_and_return_share_a_task(spares):
+    @cs.task
+    async def change(n):
+        before = setting.get()
+        setting.set(n)
+        return before
+
+    found = run_virtually(run(listed(*[change(n) for n in range(100)])))
+
+    assert found == ["outside"] * 100
+    assert len(spares) == 2  # the first of them had a task with the same context
+
+
+async def test_calls_that_return_and_calls_that_wait_may_alternate():
+    @cs.task
+    async def alternate(n):
+        if n % 3 == 0:
+            await asyncio.sleep(0)
+        if n % 5 == 0:
+            raise ValueError(n)
+        return n
+
+    calls = [alternate(n).catch(ValueError, -n) for n in range(100)]
+    assert await run(listed(*calls)) == [n if n % 5 else -n for n in range(100)]
+    assert await run(listed(*[alternate(n) for n in range(1, 60) if n % 5])) == [
+        n for n in range(1, 60) if n % 5
+    ]
+
+
+async def test_a_pump_within_a_first_step_has_a_task_of_its_own():
+    """Such as by a commit that a call's own thread makes: the steps of two calls are nested."""
+    inner = []
+
+    @cs.task
+    async def give_both(n):
+        if n == 1:
+            parts = pumps[0]._parts
+            parts.dispatch.released(pumps=True)
+            inner.append(asyncio.current_task())
+        await asyncio.sleep(0)
+        return n
+
+    pumps = []
+    true_turn = pump.Pump.turn
+
+    def turn(self):
+        pumps.append(self)
+        return true_turn(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pump.Pump, "turn", turn)
+        assert await run(listed(*[give_both(n) for n in range(4)])) == [0, 1, 2, 3]
+    assert len(pumps) >= 2
+    assert len(inner) == 1
+
+
 async def test_a_wrapper_of_a_coroutine_function_runs_in_the_context_of_its_call():
     async def inner():
         return setting.get()
@@ -405,6 +485,36 @@ def test_a_small_container_of_their_values_takes_no_thread(monkeypatch):
     with pytest.raises(TypeError, match="unhashable"):
         run_virtually(run(count({give([])})))
     assert not woken
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_long_list_of_nothing_but_their_values_takes_none_either(kind, monkeypatch):
+    woken = []
+    monkeypatch.setattr(WorkerPool, "_start", lambda pool, count: woken.append(count))
+    values = kind(give(n) for n in range(1_000))
+
+    assert run_virtually(run(values)) == kind(range(1_000))
+    assert not woken
+
+
+@pytest.mark.parametrize("rest", [{"more": 1}, "frozenset"])
+def test_a_thread_fills_other_large_containers(rest, monkeypatch):
+    """Their other parts may be many, or user code hashes them."""
+    woken = []
+    true_start = WorkerPool._start
+
+    def start(pool, count):
+        woken.append(count)
+        return true_start(pool, count)
+
+    monkeypatch.setattr(WorkerPool, "_start", start)
+    calls = [give(n) for n in range(1_000)]
+    target = frozenset(calls) if rest == "frozenset" else [*calls, rest]
+
+    value = run_virtually(run(target))
+
+    assert [*value][:1_000] == [*range(1_000)]
+    assert woken
 
 
 # -- results --------------------------------------------------------------------------------------

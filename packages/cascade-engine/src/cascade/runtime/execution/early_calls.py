@@ -165,15 +165,15 @@ class References(Protocol):
     """The numbers of references to a spare task when it was made."""
 
     task: asyncio.Task[Any]
-    _references: int
-    _weak: int
+    references: int
+    weak: int
 
 
 def is_known(spare: References) -> bool:
     """Whether a call has kept a reference to the task, or waits for its end."""
     return (
-        getrefcount(spare.task) != spare._references
-        or getweakrefcount(spare.task) != spare._weak
+        getrefcount(spare.task) != spare.references
+        or getweakrefcount(spare.task) != spare.weak
         or getattr(spare.task, "_callbacks", None) is not None
     )
 
@@ -195,11 +195,9 @@ class EarlyCall(Marked):
     """
 
     __slots__ = (
-        "_references",
         "_rest",
         "_task_context",
         "_tasks",
-        "_weak",
         "began",
         "blocks",
         "cancel",
@@ -208,9 +206,11 @@ class EarlyCall(Marked):
         "dealt_with",
         "monitor",
         "operation",
+        "references",
         "run",
         "task",
         "waiting",
+        "weak",
     )
 
     on_late = None
@@ -231,7 +231,7 @@ class EarlyCall(Marked):
         body.send(None)
         self._task_context = around = copy_context()
         self.task = asyncio.Task(body, loop=tasks.loop, context=around)
-        self._references, self._weak = getrefcount(self.task), getweakrefcount(self.task)
+        self.references, self.weak = getrefcount(self.task), getweakrefcount(self.task)
 
     is_known = property(is_known)
 

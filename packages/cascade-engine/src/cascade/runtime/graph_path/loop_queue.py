@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 from cascade.runtime.graph_path.lane_protocol import Lanes
 from cascade.runtime.graph_path.record_intervals import RENEWAL
-from cascade.runtime.graph_path.segments import Item
+from cascade.runtime.graph_path.segments import Item, Queued
 
 if TYPE_CHECKING:
     from cascade.runtime.graph_path.biased_lock import BiasedLock
@@ -31,10 +31,12 @@ class LoopQueue:
         sent: Items that have not begun.
         is_pumping: Whether they are being begun, or will be soon. Code that sets it to False has
             to look at ``sent`` again after that.
+        goes_on_in: Notes that an item is handled in a task, which then calls ``left``.
+        workers: The pool, if it was used.
     """
 
     lanes: Lanes | None
-    sent: deque[Item]
+    sent: deque[Queued]
     is_pumping: bool
     #: Items that were sent; counted under the lock. Those that have left.
     _sent_in_all: int
@@ -44,11 +46,9 @@ class LoopQueue:
     _run: Run
     _end: RunEnd
     _lock: BiasedLock
+    goes_on_in: Callable[[asyncio.Task[Any]], object]
+    workers: WorkerPool | None
     if TYPE_CHECKING:
-
-        @property
-        def workers(self) -> WorkerPool | None:
-            """The pool, if it was used."""
 
         def idle(self) -> None:
             """There may be no work left. In the loop's thread."""
@@ -98,10 +98,6 @@ class LoopQueue:
             assert self.lanes is not None
             lane = self.lanes.work_on(item)
             self.goes_on_in(self._run.loop.create_task(lane, context=self._run.context.copy()))
-
-    def goes_on_in(self, task: asyncio.Task[Any]) -> None:
-        """Note that an item is handled in ``task``, which then calls ``left``."""
-        self._tasks.add(task)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin an asyncio task that the end of the run cancels and awaits."""

@@ -65,6 +65,8 @@ class Nodes:
         self._record: Record | None = parts.run.record
         self._activate = parts.dispatch.activate
         self._journal = parts.run.journal
+        #: Whether nothing but a node's users needs its value.
+        self._keeps_only = self._record is None and self._journal is None
         if self._journal is not None and self._journal.has_records:
             self._activate = parts.commits.activate
         #: Finds the nodes of the target's graph, without those with outcomes of earlier processes.
@@ -324,61 +326,72 @@ class Nodes:
         return lacking(self._live)
 
     def settle(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
-        """Keep a node's value and activate the nodes that waited for it.
+        """Keep a node's value and activate the nodes that waited for it."""
+        slots = segment.slots
+        user = slots.get(node)
+        if type(user) is LazyResult and not (
+            self._end.any_missing or self.watched or segment.foreign
+        ):  # the commonest case: a value for one other node
+            if not self._keeps_only and self._is_held(segment, node, value, user):
+                return
+            slots[node] = value
+            left = segment.waits.get(user, 1) - 1
+            if left:
+                segment.waits[user] = left
+            else:
+                self._activate(segment, user)
+        else:
+            self._settle(segment, node, value)
+
+    def _is_held(
+        self, segment: Segment, node: LazyResult[Any], value: Any, user: LazyResult[Any]
+    ) -> bool:
+        """Record a value; whether its user waits for a commit (D4)."""
+        if self._record is not None and node not in segment.outside:
+            self._record(node, value)
+        if self._journal is None or not self._journal.holds(node, (user,)):
+            return False
+        segment.slots[node] = value
+        self._parts.commits.hold(partial(self._release, segment, [user]))
+        return True
+
+    def _settle(self, segment: Segment, node: LazyResult[Any], value: Any) -> None:
+        """The same in all cases.
 
         Uses a list of pending items and no recursion: values may be passed on along a long chain.
         """
-        todo: list[tuple[Segment, LazyResult[Any], Any]] | None = None
+        todo: list[tuple[Segment, LazyResult[Any], Any]] = []
         left_out = 0
         only: LazyResult[Any] | None = None
         while True:
-            user = segment.slots.get(node)
-            if type(user) is LazyResult and not (
-                self._end.any_missing or self.watched or segment.foreign
-            ):  # as below, for the commonest case: a value for one other node
-                if self._record is not None and node not in segment.outside:
-                    self._record(node, value)
+            was_only, only = only is node, None
+            if self.watched and (segment, node) in self.watched:
+                for then in reversed(self.watched.pop((segment, node))):
+                    value = then(value)
+            lacks = self._end.any_missing and issubclass(type(value), Missing)
+            if lacks and is_error(value, node):
+                leave_out_machinery(value.error)  # a value: the user's frames only (R9)
+                lacks = False
+            if self._record is not None and node not in segment.outside:
+                self._record(node, value)
+            entry = segment.slots.get(node)
+            users = [] if entry is None else users_of(entry)
+            if type(entry) is Several:
+                segment.slots[node] = segment.share(node, value, entry)
+            elif entry is not None or node is segment.target:
                 segment.slots[node] = value
-                if self._journal is not None and self._journal.holds(node, (user,)):
-                    self._parts.commits.hold(partial(self._release, segment, [user]))
-                else:
-                    left = segment.waits.get(user, 1) - 1
-                    if left:
-                        segment.waits[user] = left
-                    else:
-                        self._activate(segment, user)
+            if segment.foreign:
+                todo += [(*a.place, value) for a in segment.take_foreign(node)]
+            if node is segment.target:
+                self._leave(segment, value, todo)
+            elif self._journal is not None and users and self._journal.holds(node, users):
+                self._parts.commits.hold(partial(self._release, segment, users))
+            elif lacks and left_out < _AT_ONCE:
+                left_out += len(users)
+                missing_inputs = self._parts.missing_inputs
+                only = missing_inputs.leave_out_users(segment, node, value, was_only, todo, users)
             else:
-                todo = [] if todo is None else todo
-                was_only, only = only is node, None
-                if self.watched and (segment, node) in self.watched:
-                    for then in reversed(self.watched.pop((segment, node))):
-                        value = then(value)
-                lacks = self._end.any_missing and issubclass(type(value), Missing)
-                if lacks and is_error(value, node):
-                    leave_out_machinery(value.error)  # a value: the user's frames only (R9)
-                    lacks = False
-                if self._record is not None and node not in segment.outside:
-                    self._record(node, value)
-                entry = segment.slots.get(node)
-                users = [] if entry is None else users_of(entry)
-                if type(entry) is Several:
-                    segment.slots[node] = segment.share(node, value, entry)
-                elif entry is not None or node is segment.target:
-                    segment.slots[node] = value
-                if segment.foreign:
-                    todo += [(*a.place, value) for a in segment.take_foreign(node)]
-                if node is segment.target:
-                    self._leave(segment, value, todo)
-                elif self._journal is not None and users and self._journal.holds(node, users):
-                    self._parts.commits.hold(partial(self._release, segment, users))
-                elif lacks and left_out < _AT_ONCE:
-                    left_out += len(users)
-                    missing_inputs = self._parts.missing_inputs
-                    only = missing_inputs.leave_out_users(
-                        segment, node, value, was_only, todo, users
-                    )
-                else:
-                    self._release(segment, users)
+                self._release(segment, users)
             if not todo:
                 return
             segment, node, value = todo.pop()

@@ -192,6 +192,8 @@ def injections(
     """
     last: Any = None  # the next nodes mostly call the same task, and share its keyword arguments
     for lazy in lazies:
+        if lazy.kwargs is last and Inject not in map(type, lazy.args):
+            continue
         if not lazy._special & RESOURCES:
             continue
         if type(lazy) is not MappedLazyResult:
@@ -201,7 +203,7 @@ def injections(
                     yield value, lazy.task, lazy
             if lazy.kwargs is last:
                 continue
-            last = lazy.kwargs
+            last = lazy.kwargs or None  # nodes of all tasks share those that are empty
             for value in lazy.kwargs.values():
                 if type(value) is Inject and not known.get(value):
                     yield value, lazy.task, lazy

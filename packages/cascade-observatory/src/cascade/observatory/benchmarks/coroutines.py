@@ -18,7 +18,7 @@ from cascade.observatory.benchmarks.contenders import (
     System,
     TaskGroups,
 )
-from cascade.observatory.benchmarks.floors import BegunEarly
+from cascade.observatory.benchmarks.floors import BegunEarly, Watched
 from cascade.observatory.benchmarks.peers import counting, installed_counters
 from cascade.observatory.benchmarks.program import REFERENCE, Bench, Section
 from cascade.observatory.benchmarks.rounds import Contender, Samples
@@ -56,6 +56,7 @@ def _measured(bench: Bench, title: str, shape: Shape, kind: Kind, size: int) -> 
             stack.enter_context(TaskGroups(kind.functions)),
             stack.enter_context(InARow(kind.functions)),
             stack.enter_context(BegunEarly(kind.functions)),
+            stack.enter_context(Watched(kind.functions)),
         ]
         contenders = [one.contender(shape, size) for one in systems]
         return bench.measure(title, contenders, bench.rounds(size), GATHER, "node")
@@ -117,7 +118,11 @@ SECTIONS = (
         "counts. By hand: `asyncio.gather` or a `TaskGroup` for each level of the graph, and "
         "plain `await`s in a row, which overlap nothing. *begun early* is the least that any "
         "scheduler pays for coroutines that overlap: their first steps are made at once, and those "
-        "that wait get asyncio tasks; no errors, cancels or context variables are looked after.",
+        "that wait get asyncio tasks; no errors, cancels or context variables are looked after. "
+        "*begun early, watched* looks after them: each step can be found from other threads with "
+        "its start, and its context variables and its own cancels are told from those of others. "
+        "It has no graph: a node of Cascade also has to be authored and wired, and its value goes "
+        "to the nodes that wait for it.",
         coroutines,
     ),
     Section(

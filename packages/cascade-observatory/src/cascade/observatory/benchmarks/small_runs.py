@@ -23,6 +23,10 @@ from cascade.spec.params import Param
 from cascade.spec.task import task
 
 GRAPH, INLINE, PROGRAM_NAME, BY_HAND = "engine.run", "mode='inline'", "program", "TaskGroup"
+#: The least that a run costs whose plain functions are called on a thread: the same run without
+#: threads, which can be watched and cancelled, closes what it has opened and so on; and the
+#: hand-off.
+HOPPED = f"{INLINE}, {HandOff.name}"
 #: The most µs of a run at 25 M calls/s: of three plain nodes, and of two beside a coroutine.
 MOST_PLAIN: Mapping[str, float] = {GRAPH: 90, INLINE: 30}
 MOST_MIXED: Mapping[str, float] = {GRAPH: 100, INLINE: 40, PROGRAM_NAME: 20}
@@ -79,15 +83,21 @@ async def _handed_off(thread: HandOff, left: Callable[[int], Awaitable[int]] | N
     return thread.call(lambda: PLAIN.add(PLAIN.leaf(2) if first is None else first, PLAIN.leaf(1)))
 
 
+async def _hopped(thread: HandOff, once: Callable[[], Awaitable[Any]]) -> Any:
+    """A run without threads, and a hand-off to a thread that has nothing to do."""
+    value = await once()
+    thread.call(int)
+    return value
+
+
 def runs(bench: Bench) -> None:
     """Runs of three nodes, one after the other on one engine."""
     times = min(bench.largest, 300)
     with Cascade() as cascade, HandOff() as thread:
-        plain: Ways = {**_plain_ways(cascade), HandOff.name: partial(_handed_off, thread, None)}
-        mixed: Ways = {
-            **_mixed_ways(cascade),
-            HandOff.name: partial(_handed_off, thread, awaiting.leaf),
-        }
+        plain, mixed = dict(_plain_ways(cascade)), dict(_mixed_ways(cascade))
+        for ways, left in ((plain, None), (mixed, awaiting.leaf)):
+            ways[HandOff.name] = partial(_handed_off, thread, left)
+            ways[HOPPED] = partial(_hopped, thread, ways[INLINE])
         for title, ways, most in (
             ("3 plain", plain, MOST_PLAIN),
             ("3 mixed", mixed, MOST_MIXED),
@@ -224,7 +234,9 @@ SECTIONS = (
         'is a coroutine that returns at once. Also with `mode="inline"`, as a compiled program, '
         "and by hand with a `TaskGroup`, in which plain functions are called where they stand. "
         "`engine.run` calls plain functions on a thread, because they may block; *a thread and "
-        "back* is the hand-off alone, by a queue and a lock, while the event loop stands still.",
+        "back* is the hand-off alone, by a queue and a lock, while the event loop stands still. "
+        "*mode='inline', a thread and back* adds it to a run without threads: the least that "
+        "such a run costs.",
         runs,
     ),
     Section(

@@ -13,37 +13,40 @@ does everything in an event loop whose tasks are made by a factory.
 from __future__ import annotations
 
 import asyncio
-from asyncio import Future
 from asyncio.tasks import _enter_task, _leave_task
+from collections import deque
 from collections.abc import Generator
-from contextvars import Context
 from inspect import CO_COROUTINE
 from math import inf
-from threading import get_ident
+from sys import getrefcount
 from time import perf_counter
-from types import FunctionType, coroutine
-from typing import Any
+from types import FunctionType
+from typing import Any, Final
+from weakref import getweakrefcount
 
 from cascade.runtime.clock import VirtualLoop
 from cascade.runtime.diagnostics.blocked_stacks import marking
-from cascade.runtime.execution.carried_errors import carried, guarded, in_loop, named
-from cascade.runtime.execution.contexts import differs
+from cascade.runtime.execution.carried_errors import carried, named
+from cascade.runtime.execution.contexts import differs, is_written
 from cascade.runtime.execution.coroutines import Unwatched
-from cascade.runtime.execution.early_calls import EarlyCall, ended, has_plain_tasks, task_body
+from cascade.runtime.execution.early_calls import EarlyCall, ended, has_plain_tasks
 from cascade.runtime.execution.fairness import BUDGET
 from cascade.runtime.execution.placement import Place, wants_resources
 from cascade.runtime.execution.time_limits import TimeLimits
-from cascade.runtime.graph_path.lanes.fast_lane import GOES_ON, arguments
-from cascade.runtime.graph_path.lanes.spares import Spare
-from cascade.runtime.graph_path.run_parts import Part, RunParts
-from cascade.runtime.graph_path.segments import Item, Segment, Work
+from cascade.runtime.graph_path.lanes.call_ends import CallEnds
+from cascade.runtime.graph_path.lanes.fast_lane import arguments
+from cascade.runtime.graph_path.lanes.spares import Returned, Spare, first_steps
+from cascade.runtime.graph_path.run_parts import RunParts
+from cascade.runtime.graph_path.segments import Item, Queued, Segment, Work
 from cascade.runtime.limits.admission import needs_permit
-from cascade.spec.containers import ATOMS
-from cascade.spec.lazy_types import LazyResult, goes_on
+from cascade.spec.lazy_types import LazyResult
 from cascade.spec.lazy_value import NO_KWARGS, RESOURCES
+from cascade.spec.operation import Operation
+
+_NO_ITEMS: Final[deque[Queued]] = deque()
 
 
-class Pump(Part):
+class Pump(CallEnds):
     """Begins the calls of one run's event loop's lane. Used in the event loop's thread.
 
     Args:
@@ -55,9 +58,16 @@ class Pump(Part):
         self.run, self.end = parts.run, parts.end  # for the spares, too
         self._commits = None if parts.run.journal is None else parts.commits
         self._wrap = None if parts.run.middleware is None else parts.wrapping.operation
-        self._thread = get_ident()
         self.limits = TimeLimits(self.run.loop, self.run.context)
         self._monitor: Any = self.run.monitor or Unwatched()
+        #: Whether a call has set a context variable: spare tasks then have contexts of their own.
+        self.is_apart = False
+        self._spare: Spare | None = None  # for the next call, until the turn is over
+        self._starter: Generator[Any, Any, None] | None = None  # makes first steps
+        #: Coroutine functions whose last calls have not returned in their first steps.
+        self._lasting: set[Operation] = set()
+        self._until = self._began = 0.0  # the end of the turn, and the start of its last call
+        self._done = 0  # items that are handled, and not counted yet
 
     def turn(self) -> None:
         """Begin what is in the queue, for at most five milliseconds; the rest in a later turn (M9).
@@ -73,7 +83,7 @@ class Pump(Part):
                 self._begin_calls()
             else:
                 while (item := self._next()) is not None:
-                    dispatch.start_task(item)
+                    dispatch.start_task(self._whole(item))
         finally:
             if outer is not None:
                 _enter_task(loop, outer)
@@ -96,9 +106,9 @@ class Pump(Part):
         with self._lock:
             self._dispatch.begin_in_place()
         self._dispatch.goes_on_in(spare.task)
-        early.goes_on_as(self._rest(spare, early))
+        early.goes_on_as(spare.rest(early))
 
-    def _next(self) -> Item | None:
+    def _next(self) -> Queued | None:
         """The next item. None if there is none, which ends the pumping."""
         dispatch = self._dispatch
         if self._commits is not None and self._commits.is_overdue:
@@ -112,118 +122,252 @@ class Pump(Part):
         dispatch.is_pumping = True  # another thread has just sent one
         return dispatch.sent.popleft()
 
+    def _whole(self, queued: Queued) -> Item:
+        """The item, with its segment."""
+        if isinstance(queued, tuple):
+            return queued
+        assert self._nodes.first is not None
+        return self._nodes.first, queued
+
     def _begin_calls(self) -> None:
-        """Make the first steps of calls; one function, as most take less than a Python call."""
-        run, end, dispatch, given = self.run, self.end, self._dispatch, self.run.resources
-        pool = dispatch.workers
-        node: Any
-        loop, monitor, constraints = run.loop, self._monitor, run.constraints
-        marks, clock, is_reported = monitor.marks, monitor.clock, self._reports.wanted
-        held, variables = run.held, len(run.context)
-        until = inf if isinstance(loop, VirtualLoop) else perf_counter() + BUDGET
-        outer = marks.current
-        spare: Spare | None = None
-        context: Context | None = None
-        item: Item | None = None
-        coro: Any = None
-        done = 0  # items that are handled, and not counted yet
+        """Begin items until there are none, or the time of a turn is over."""
+        pool, is_virtual = self._dispatch.workers, isinstance(self.run.loop, VirtualLoop)
+        self._until = inf if is_virtual else perf_counter() + BUDGET
         if pool is None or pool.is_asleep:
             self._lock.own()
         try:
-            while (item := self._next()) is not None:
-                if end.stopping:
-                    continue
-                if pool is None:
-                    pool = dispatch.workers
-                # First: a call may block until they have run.
-                if pool is not None and pool.ready and pool.is_asleep:
-                    dispatch.ended(done)
-                    done = 0
-                segment, node = item
-                if node._plain and end.smooth:
-                    self._fill(segment, node)
-                    done += 1
-                    continue
-                is_mere = type(node) is LazyResult and node._policies is None and not is_reported
-                special = node._special if is_mere else 0
-                if special and given.has_unshared and given.need_attempt(node.args, node.kwargs):
-                    dispatch.start_task(item)
-                    continue
-                if spare is None:
-                    spare = Spare(self, monitor)
-                    spare.begin(task_body(self._rest(spare)))
-                if (
-                    is_mere
-                    and not constraints.any
-                    and end.smooth
-                    and node.task.may_block is False
-                    and (not special or (special == RESOURCES and given.gives(node)))
-                ):
-                    spare.segment, spare.node, spare.work = segment, node, None
-                    spare.operation = operation = node.task
-                    if node._dependencies:
-                        spare.args, spare.kwargs = arguments(node, segment.take_any)
-                    else:
-                        spare.args, spare.kwargs = node.args, node.kwargs
-                    if special:
-                        spare.args, spare.kwargs = given.to(node, spare.args, spare.kwargs)
-                elif self._prepare(spare, item):
-                    operation = spare.operation
+            item = self._next()
+            while item is not None:
+                node: Any = item[1] if type(item) is tuple else item
+                if type(node) is LazyResult and node._policies is None and node.task.is_async:
+                    item = self._begin_coroutines(item)
+                    if item is None:
+                        break
+                self._begin(item)
+                item = self._next() if self._began <= self._until else None
+        finally:
+            spare, self._spare = self._spare, None
+            if spare is not None:
+                spare.forget()
+            self._count()
+
+    def _count(self) -> None:
+        """Count the items that are handled; workers begin what these have made ready."""
+        done, self._done = self._done, 0
+        self._dispatch.ended(done)
+
+    def _begin_coroutines(self, item: Queued) -> Queued | None:
+        """Begin nodes that are calls of coroutine functions, and nothing more.
+
+        One function, as most of these calls take less than a Python call.
+
+        Returns:
+            The first item that is something else; None if there is none, or the turn is over.
+        """
+        if self._reports.wanted:
+            return item
+        run, end, dispatch, given = self.run, self._end, self._dispatch, self.run.resources
+        loop, monitor, constraints, settle = run.loop, self._monitor, run.constraints, self.settle
+        marks, clock, until = monitor.marks, monitor.clock, self._until
+        held, variables, outer = run.held, len(run.context), marks.current
+        first: Any = self._nodes.first
+        popleft = (dispatch.sent if self._commits is None else _NO_ITEMS).popleft
+        node: Any
+        coro: Any
+        waiting: Any
+        known: Any = None  # the task that was last found to be simple
+        lasts = False  # whether its last call has not returned at once
+        spare, self._spare = self._spare, None
+        starter, self._starter = self._starter, None
+        coro = waiting = named = None
+        try:
+            while True:
+                if type(item) is tuple:
+                    segment, node = item
                 else:
-                    continue
-                if context is None:
-                    context = run.context.copy()
-                func, returned = operation.func, False
+                    segment, node = first, item
+                pool = dispatch.workers
+                if pool is not None and pool.ready and pool.is_asleep:
+                    self._count()  # first: a call may block until they have run
+                if type(node) is not LazyResult or node._policies is not None:
+                    return item
+                if node.task is not known:
+                    if not _is_simple(node.task):
+                        return item
+                    known = node.task
+                    lasts = known in self._lasting
+                if constraints.any or not end.smooth:
+                    return item
+                special = node._special
+                if special:
+                    named = given.given_by_name(node) if special == RESOURCES else None
+                    if named is None and not self._gives(node):
+                        return item
+                if spare is None:
+                    spare = Spare(self, monitor).begin()
+                if starter is None:
+                    starter = first_steps()
+                    starter.send(None)
+                spare.segment, spare.node, spare.work, spare.operation = segment, node, None, known
+                if node._dependencies:
+                    spare.args, spare.kwargs = arguments(node, segment.take_any)
+                else:
+                    spare.args, spare.kwargs = node.args, node.kwargs
+                if special and named is not None:
+                    spare.kwargs = named
+                elif special:
+                    spare.args, spare.kwargs = given.to(node, spare.args, spare.kwargs)
+                context = spare.context
+                _enter_task(loop, spare.task)
                 try:
-                    _enter_task(loop, spare.task)
                     try:
                         spare.began = began = clock()
                         marks.current = spare
                         if monitor.quiet:
                             monitor.stir(spare)
-                        if not operation.is_async:
-                            spare.value = context.run(_inline, spare)
-                            returned = True
-                        elif type(func) is FunctionType and func.__code__.co_flags & CO_COROUTINE:
-                            spare.coro = coro = func(*spare.args, **spare.kwargs)
-                            spare.waiting = context.run(coro.send, None)
-                            spare.take(context)
+                        coro = known.func(*spare.args, **spare.kwargs)
+                        if lasts:
+                            waiting = context.run(coro.send, None)
                         else:
-                            spare.waiting = context.run(_first_step, spare)
-                            spare.take(context)
-                    except StopIteration as stop:
-                        spare.value = stop.value
-                        returned = True
+                            waiting = context.run(starter.send, coro)
                     finally:
                         marks.current = outer
                         if outer is not None:
                             outer.leave_out(clock() - spare.began)
                         _leave_task(loop, spare.task)
-                except BaseException as error:
-                    if self._raises(spare, context, error):
-                        raise
-                if returned:
-                    if spare.cancelling():
-                        spare.take(context, ended(spare.value, None))
+                except StopIteration as stop:
+                    self._lasting.discard(known)
+                    lasts = False
+                    if spare.task.cancelling():
+                        spare.take(ended(stop.value, None))
                     else:
-                        self._settle(spare)
+                        settle(spare, stop.value)
+                except BaseException as error:
+                    if not lasts:
+                        starter = None  # it has ended with this error
+                    if self._raises(spare, error):
+                        raise
+                else:
+                    if type(waiting) is not Returned:
+                        if not lasts:
+                            coro, starter, lasts = starter, None, True
+                            self._lasting.add(known)
+                        spare.coro, spare.waiting = coro, waiting
+                        spare.take()
+                    elif spare.task.cancelling():
+                        spare.take(ended(waiting.value, None))
+                    else:
+                        settle(spare, waiting.value)
+                        waiting.value = None
+                coro = waiting = None
                 if spare.is_taken:
                     dispatch.goes_on_in(spare.task)
-                    spare = context = None
+                    spare = None
                 else:
-                    done += 1
-                    spare.args = spare.kwargs = spare.value = None
+                    self._done += 1
+                    spare.args = spare.kwargs = None
                     if len(context) != variables or (held and differs(context, held)):
-                        context = None
-                    if spare.is_known:
+                        spare = self._without_variables(spare)
+                    elif (  # inlined ``is_known``
+                        getrefcount(spare.task) != spare.references
+                        or getweakrefcount(spare.task) != spare.weak
+                        or getattr(spare.task, "_callbacks", None) is not None
+                    ):
                         spare = None
                 if began > until:
-                    break
+                    return None
+                try:
+                    item = popleft()
+                except IndexError:
+                    if (more := self._next()) is None:
+                        return None
+                    item = more
         finally:
-            del item, coro  # this frame lives as long as an error that passes it
-            if spare is not None:
-                spare.forget()
-            dispatch.ended(done)
+            del item, coro, waiting  # this frame lives as long as an error that passes it
+            self._spare, self._starter = spare, starter
+
+    def _gives(self, node: LazyResult[Any]) -> bool:
+        """Whether a node needs resources and nothing else, and all of these are open."""
+        given = self.run.resources
+        if node._special != RESOURCES or not given.gives(node):
+            return False
+        return not (given.has_unshared and given.need_attempt(node.args, node.kwargs))
+
+    def _begin(self, queued: Queued) -> None:
+        """Begin any item."""
+        end, dispatch, given = self._end, self._dispatch, self.run.resources
+        if end.stopping:
+            return
+        item = self._whole(queued)
+        node: Any
+        segment, node = item
+        pool = dispatch.workers
+        if pool is not None and pool.ready and pool.is_asleep:
+            self._count()  # first: a call may block until they have run
+        if node._plain and end.smooth:
+            self._fill(segment, node)
+            self._done += 1
+            return
+        is_mere = type(node) is LazyResult and node._policies is None and not self._reports.wanted
+        is_unshared = is_mere and node._special and given.has_unshared
+        if is_unshared and given.need_attempt(node.args, node.kwargs):
+            dispatch.start_task(item)
+            return
+        spare, self._spare = self._spare or Spare(self, self._monitor).begin(), None
+        if not self._prepare(spare, item):
+            self._spare = spare
+            return
+        self._step(spare)
+        if spare.is_taken:
+            dispatch.goes_on_in(spare.task)
+            return
+        self._done += 1
+        spare.args = spare.kwargs = None
+        if is_written(spare.context, len(self.run.context), self.run.held):
+            self._spare = self._without_variables(spare)
+        elif not spare.is_known:
+            self._spare = spare
+
+    def _step(self, spare: Spare) -> None:
+        """Make the first step of a call."""
+        loop, marks, clock = self.run.loop, self._monitor.marks, self._monitor.clock
+        outer = marks.current
+        _enter_task(loop, spare.task)
+        try:
+            try:
+                spare.began = self._began = clock()
+                marks.current = spare
+                if self._monitor.quiet:
+                    self._monitor.stir(spare)
+                if spare.operation.is_async:
+                    spare.waiting = spare.context.run(spare.begin_coroutine)
+                    spare.take()
+                    return
+                value = spare.context.run(spare.call)
+            except StopIteration as stop:
+                value = stop.value
+            finally:
+                marks.current = outer
+                if outer is not None:
+                    outer.leave_out(clock() - spare.began)
+                _leave_task(loop, spare.task)
+        except BaseException as error:
+            if self._raises(spare, error):
+                raise
+        else:
+            if spare.task.cancelling():
+                spare.take(ended(value, None))
+            else:
+                self.settle(spare, value)
+
+    def _without_variables(self, spare: Spare) -> Spare | None:
+        """A spare for the next call, after one that has set a context variable (M12)."""
+        if spare.is_apart:
+            spare.context = self.run.context.copy()
+            return None if spare.is_known else spare
+        self.is_apart = True
+        spare.forget()
+        return None
 
     def _fill(self, segment: Segment, node: LazyResult[Any]) -> None:
         """Fill a container with its values; the dispatch sends no other plain nodes here."""
@@ -280,167 +424,22 @@ class Pump(Part):
         place = self.run.placement.place(operation, timeout=policies.timeout)
         return place is Place.LOOP or place is Place.INLINE
 
-    def _settle(self, call: Spare) -> None:
-        """Settle a node whose call has returned, or send it on its way."""
-        value = call.value
-        kind = type(value)
-        try:
-            if call.work is None and (
-                kind in ATOMS or not (issubclass(kind, GOES_ON) or goes_on(value))
-            ):
-                lock = self._lock
-                if not lock.shared and lock.owner == self._thread:  # as in the fast lane
-                    lock.inside = self._thread
-                    try:
-                        if not lock.shared:
-                            self._nodes.settle(call.segment, call.node, value)
-                            return
-                    finally:
-                        lock.inside = 0
-                with lock:
-                    self._nodes.settle(call.segment, call.node, value)
-                return
-        except BaseException as error:
-            work = call.begun()
-            if self._parts.event_loop_lane.failed(error, work, (work.segment, work)):
-                raise
-        else:
-            self.after(call.begun(), value)
-
-    def after(self, work: Work, value: Any) -> None:
-        """Settle a node whose call has returned something, or send it on its way."""
-        try:
-            going_on = self._parts.after_call.next_work(work, value, on_loop=True)
-            if going_on is not None:
-                with self._lock:
-                    self._dispatch.to_loop((going_on.segment, going_on))
-        except BaseException as error:
-            if self._parts.event_loop_lane.failed(error, work, (work.segment, work)):
-                raise
-
-    def _raises(self, spare: Spare, context: Context, error: BaseException) -> bool:
-        """A first step has failed; see ``_fails``."""
-        if spare.cancelling() or isinstance(error, asyncio.CancelledError):
-            spare.take(context, ended(None, error))
+    def _raises(self, spare: Spare, error: BaseException) -> bool:
+        """A first step has failed; see ``fails``."""
+        if spare.task.cancelling() or isinstance(error, asyncio.CancelledError):
+            spare.take(ended(None, error))
             return False
         if isinstance(error, RuntimeError):
             error = named(error, spare.operation)
-        return self._fails(spare, error)
-
-    def _fails(self, call: Spare, error: BaseException) -> bool:
-        """Settle a node whose call has failed; whether the error must be raised as well."""
-        work = call.begun()
-        try:
-            if isinstance(error, Exception) and self._parts.after_call.tries_again(work, error):
-                return False
-        except BaseException as other:
-            error = other
-        return self._parts.event_loop_lane.failed(error, work, (work.segment, work))
-
-    @coroutine
-    def _rest(self, spare: Spare, early: EarlyCall | None = None) -> Generator[Any, Any, None]:
-        """The body of a spare task: the rest of the call that has taken it.
-
-        ``early`` is the same call, if it had the task before the run had begun.
-
-        The same as ``watched`` after the first step, and what follows the call, in one frame:
-        every wait passes through each frame.
-        """
-        value: Any = None
-        try:
-            if early is None:
-                yield  # before the task exists, so that an early cancel arrives here
-            else:
-                value, early.cancel = early.cancel, None
-                early = None  # it need not live as long as the call
-        except asyncio.CancelledError as error:
-            value = error
-        if not spare.is_taken:
-            return
-        coro, waiting, context = spare.coro, spare.waiting, spare.context
-        assert coro is not None
-        assert context is not None
-        monitor = self._monitor
-        marks, clock, cancelling = monitor.marks, monitor.clock, spare.cancelling
-        resume: Any = coro.send
-        before = after = cancelling()
-        failure: BaseException | None = None
-        try:
-            # As Task.cancel does: what the coroutine waits for gets the cancel, if it takes that.
-            if value is not None and (waiting is None or not waiting.cancel(*value.args)):
-                resume = coro.throw
-            elif waiting is not None:
-                if spare.blocks:
-                    waiting._asyncio_future_blocking = True
-                try:
-                    value = yield waiting
-                except BaseException as error:
-                    resume, value = coro.throw, error
-                before = cancelling()
-            while True:
-                outer = marks.current
-                try:
-                    spare.began = clock()
-                    marks.current = spare
-                    if monitor.quiet:
-                        monitor.stir(spare)
-                    waiting = context.run(resume, value)
-                except StopIteration as stop:
-                    spare.value = stop.value
-                    break
-                finally:
-                    marks.current = outer
-                    if outer is not None:
-                        outer.leave_out(clock() - spare.began)
-                    if (after := cancelling()) != before:
-                        spare.changed(after - before)
-                    value = None
-                before = after
-                try:
-                    resume, value = coro.send, (yield waiting)
-                    if waiting is not None and type(waiting) is not Future:
-                        before = cancelling()
-                except BaseException as error:
-                    before = cancelling()
-                    resume, value = coro.throw, error
-        except BaseException as error:
-            failure = error
-        try:
-            if failure is not None or after:
-                yield from spare.end(failure).__await__()
-            if failure is not None:
-                raise failure
-        except BaseException as error:
-            if self._fails(spare, error):
-                raise
-        else:
-            self._settle(spare)
-        finally:
-            failure = None
-            spare.over()
-            self._dispatch.left(spare.task)
+        return self.fails(spare, error)
 
 
-def _first_step(spare: Spare) -> Any:
-    """What the first step of a coroutine yields, of any function that makes one.
-
-    Raises:
-        StopIteration: It has returned.
-    """
-    func = spare.operation.func
-    try:
-        spare.coro = coro = func(*spare.args, **spare.kwargs)
-    except StopIteration as error:
-        raise carried(func, error) from error
-    return coro.send(None)
+def _is_simple(task: Operation) -> bool:
+    """Whether a task is a coroutine function that does not block."""
+    if not task.is_async or task.may_block is not False:
+        return False
+    func = task.func
+    return type(func) is FunctionType and bool(func.__code__.co_flags & CO_COROUTINE)
 
 
-def _inline(spare: Spare) -> Any:
-    """Call a plain function in the event loop's thread."""
-    operation = spare.operation
-    return in_loop(operation.name, guarded, operation.func, spare.args, spare.kwargs)
-
-
-marking.update(
-    (Pump._begin_calls.__code__, Pump._rest.__code__, _first_step.__code__, _inline.__code__)
-)
+marking.add(Pump._begin_coroutines.__code__)

@@ -13,18 +13,22 @@ other call gets it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from asyncio import Future
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from math import inf
 from sys import getrefcount
-from typing import Any, Protocol
+from types import coroutine
+from typing import Any, Protocol, Self
 from weakref import getweakrefcount
 
 from cascade.runtime.attempts import timed_out
+from cascade.runtime.diagnostics.blocked_stacks import marking
 from cascade.runtime.diagnostics.blocking_calls import PLAIN_THRESHOLD, Marked
 from cascade.runtime.execution.cancels import Cancels
-from cascade.runtime.execution.carried_errors import raise_named
-from cascade.runtime.execution.early_calls import EarlyCall, is_known
+from cascade.runtime.execution.carried_errors import carried, guarded, in_loop, raise_named
+from cascade.runtime.execution.contexts import differs
+from cascade.runtime.execution.early_calls import EarlyCall, is_known, task_body
 from cascade.runtime.execution.time_limits import TimeLimits
 from cascade.runtime.graph_path.lanes.light_calls import marked
 from cascade.runtime.graph_path.run_end import RunEnd
@@ -41,11 +45,21 @@ class Lender(Protocol):
         run: The run.
         end: Knows whether the engine has cancelled a call.
         limits: Ends calls that take too long.
+        is_apart: Whether the steps of calls are made in contexts other than those of their tasks.
+        left: Told that the call that had taken a task has ended.
     """
 
     run: Run
     end: RunEnd
     limits: TimeLimits
+    is_apart: bool
+    left: Callable[[asyncio.Task[Any]], object]
+
+    def settle(self, call: Spare, value: Any) -> None:
+        """A call has returned ``value``."""
+
+    def fails(self, call: Spare, error: BaseException) -> bool:
+        """A call has failed; whether the error must be raised as well."""
 
 
 class Spare(Cancels, Marked):
@@ -60,11 +74,12 @@ class Spare(Cancels, Marked):
         segment, node: The node of the call.
         work: Its work, if that exists already.
         operation, args, kwargs: The call.
-        value: The value that the call has returned.
         is_taken: Whether the call has made its first step, and has taken the task.
         coro, context: Its coroutine, and the context of its steps.
+        is_apart: Whether that is not the task's own context.
         waiting, blocks: The value that its first step has yielded; whether that is a future that
             it awaits.
+        references, weak: The number of references to the task when it was made.
         started, due, is_over: With a timeout: the times of its beginning and of its latest end, and
             whether it has ended.
     """
@@ -72,26 +87,25 @@ class Spare(Cancels, Marked):
     __slots__ = (
         "_expired",
         "_lender",
-        "_references",
-        "_weak",
         "args",
         "began",
         "blocks",
-        "cancelling",
         "context",
         "coro",
         "dealt_with",
         "due",
+        "is_apart",
         "is_over",
         "is_taken",
         "kwargs",
         "monitor",
         "node",
         "operation",
+        "references",
         "segment",
         "started",
-        "value",
         "waiting",
+        "weak",
         "work",
     )
 
@@ -103,8 +117,8 @@ class Spare(Cancels, Marked):
     operation: Operation
     args: Any
     kwargs: Any
-    value: Any
-    context: Context | None
+    coro: Any
+    context: Context
     waiting: Any
     started: float
     due: float
@@ -115,17 +129,23 @@ class Spare(Cancels, Marked):
         self.monitor = monitor
         self.dealt_with = -inf
         self.before = self.own = 0
-        self.coro: Coroutine[Any, Any, Any] | None = None
+        self.work = None
         self._expired: bool | None = None
         self.is_taken = False
 
-    def begin(self, body: Coroutine[Any, Any, None]) -> None:
-        """Make the task of ``body``, which yields before all else, and gets early cancels there."""
+    def begin(self) -> Self:
+        """Make the task, whose body yields before all else, and gets early cancels there."""
+        body = task_body(self.rest())
         body.send(None)
-        run = self._lender.run
-        self.task = asyncio.Task(body, loop=run.loop, context=run.context.copy())
-        self.cancelling = self.task.cancelling
-        self._references, self._weak = getrefcount(self.task), getweakrefcount(self.task)
+        lender = self._lender
+        run, self.is_apart = lender.run, lender.is_apart
+        self.context = context = run.context.copy()
+        if self.is_apart:
+            self.context = run.context.copy()
+        self.task = task = asyncio.Task(body, loop=run.loop, context=context)
+        # One reference less, as ``task`` is none of the call's.
+        self.references, self.weak = getrefcount(task) - 1, getweakrefcount(task)
+        return self
 
     is_known = property(is_known)
 
@@ -152,6 +172,24 @@ class Spare(Cancels, Marked):
         allowed: float = self.monitor.allowed(self.operation.may_block)
         return allowed
 
+    def begin_coroutine(self) -> Any:
+        """Make the first step of a coroutine, of any function that makes one; what that yields.
+
+        Raises:
+            StopIteration: It has returned.
+        """
+        func = self.operation.func
+        try:
+            self.coro = coro = func(*self.args, **self.kwargs)
+        except StopIteration as error:
+            raise carried(func, error) from error
+        return coro.send(None)
+
+    def call(self) -> Any:
+        """The value of a plain function, called in the event loop's thread."""
+        operation = self.operation
+        return in_loop(operation.name, guarded, operation.func, self.args, self.kwargs)
+
     # -- the call that has taken it -----------------------------------------------------------
 
     def begun(self) -> Work:
@@ -163,24 +201,24 @@ class Spare(Cancels, Marked):
 
     def forget(self) -> None:
         """Drop the references to the call."""
-        self.args = self.kwargs = self.value = self.node = self.segment = self.work = None
-        self.context = None
+        self.args = self.kwargs = self.node = self.segment = self.work = None
+        self.coro = self.waiting = None
 
-    def take(self, context: Context, coro: Coroutine[Any, Any, Any] | None = None) -> None:
-        """Let the call, which has made its first step in ``context``, keep the task.
+    def take(self, instead: Coroutine[Any, Any, Any] | None = None) -> None:
+        """Let the call, which has made its first step, keep the task.
 
-        ``coro`` replaces its coroutine.
+        ``instead`` goes on in place of its coroutine, and has not begun.
         """
-        if coro is not None:
-            coro.send(None)
-            self.coro, self.waiting = coro, None
-        self.context = context
+        if instead is not None:
+            instead.send(None)
+            self.coro, self.waiting = instead, None
         self.is_taken = True
-        self.blocks = getattr(self.waiting, "_asyncio_future_blocking", False)
+        waiting = self.waiting
+        self.blocks = waiting is not None and getattr(waiting, "_asyncio_future_blocking", False)
         if self.blocks:  # as a task does at once; otherwise no other call could await it
-            self.waiting._asyncio_future_blocking = False
+            waiting._asyncio_future_blocking = False
         self._lender.run.calls[self] = self.operation.name
-        if asked := self.cancelling():
+        if asked := self.task.cancelling():
             self.changed(asked)
         if self.work is not None and (timeout := self.work.policies.timeout) is not None:
             self.due, self.is_over, self._expired = self.started + timeout, False, False
@@ -189,11 +227,11 @@ class Spare(Cancels, Marked):
     def adopt(self, work: Work, early: EarlyCall) -> None:
         """Take over a call that has made its first step with a task of its own."""
         early.enter(self._lender.run)
-        self.task, self.cancelling = early.task, early.task.cancelling
+        self.task, self.context, self.is_apart = early.task, early.context, True
         self.segment, self.node, self.work = work.segment, work.node, work
         self.operation, self.args, self.kwargs = work.operation, work.args, work.kwargs
         self.coro, self.waiting, self.began = early.coro, early.waiting, early.began
-        self.take(early.context)
+        self.take()
         self.blocks = early.blocks
         early.coro = early.waiting = None
 
@@ -223,11 +261,123 @@ class Spare(Cancels, Marked):
         finally:
             del error  # otherwise this frame, held by its traceback, would hold it in turn
 
-    def over(self) -> None:
-        """The call has ended."""
-        lender = self._lender
-        del lender.run.calls[self]
-        if self._expired is not None:
-            self.is_over = True
-            lender.limits.leave()
-        self.forget()
+    @coroutine
+    def rest(self, early: EarlyCall | None = None) -> Generator[Any, Any, None]:
+        """The body of the task: the rest of the call that has taken it.
+
+        ``early`` is the same call, if it had the task before the run had begun.
+
+        The same as ``watched`` after the first step, and what follows the call, in one frame:
+        every wait passes through each frame.
+        """
+        value: Any = None
+        try:
+            if early is None:
+                yield  # before the task exists, so that an early cancel arrives here
+            else:
+                value, early.cancel = early.cancel, None
+                early = None  # it need not live as long as the call
+        except asyncio.CancelledError as error:
+            value = error
+        if not self.is_taken:
+            return
+        coro, waiting, task, lender = self.coro, self.waiting, self.task, self._lender
+        run = lender.run
+        monitor, context, is_apart = self.monitor, self.context, self.is_apart
+        marks, clock = monitor.marks, monitor.clock
+        resume: Any = coro.send
+        before = after = task.cancelling()
+        failure: BaseException | None = None
+        try:
+            # As Task.cancel does: what the coroutine waits for gets the cancel, if it takes that.
+            if value is not None and (waiting is None or not waiting.cancel(*value.args)):
+                resume = coro.throw
+            elif waiting is not None:
+                if self.blocks:
+                    waiting._asyncio_future_blocking = True
+                try:
+                    value = yield waiting
+                except BaseException as error:
+                    resume, value = coro.throw, error
+                before = task.cancelling()
+            while True:
+                outer = marks.current
+                try:
+                    self.began = clock()
+                    marks.current = self
+                    if monitor.quiet:
+                        monitor.stir(self)
+                    # This is a step of the task: ``context`` is entered, if it is the task's.
+                    waiting = context.run(resume, value) if is_apart else resume(value)
+                    if type(waiting) is Returned:
+                        value, waiting.value = waiting.value, None
+                        break
+                except StopIteration as stop:
+                    value = stop.value
+                    break
+                finally:
+                    marks.current = outer
+                    if outer is not None:
+                        outer.leave_out(clock() - self.began)
+                    if (after := task.cancelling()) != before:
+                        self.changed(after - before)
+                before, value = after, None
+                try:
+                    resume, value = coro.send, (yield waiting)
+                    if waiting is not None and type(waiting) is not Future:
+                        before = task.cancelling()
+                except BaseException as error:
+                    before = task.cancelling()
+                    resume, value = coro.throw, error
+        except BaseException as error:
+            failure, value = error, None
+        try:
+            if failure is not None or after:
+                yield from self.end(failure).__await__()
+            if failure is not None:
+                raise failure
+        except BaseException as error:
+            is_raised = run.context.copy().run(lender.fails, self, error)
+            self.forget()  # the error keeps this frame
+            if is_raised:
+                raise
+        else:
+            if is_apart or (
+                len(context) == len(run.context) and not (run.held and differs(context, run.held))
+            ):
+                lender.settle(self, value)
+            else:  # without the variables that the call has set
+                run.context.copy().run(lender.settle, self, value)
+        finally:
+            failure = value = None
+            del run.calls[self]
+            if self._expired is not None:
+                self.is_over = True
+                lender.limits.leave()
+                self.forget()  # the limits keep it
+            lender.left(task)
+
+
+class Returned:
+    """What a coroutine gives in place of something that it awaits: it has returned ``value``."""
+
+    __slots__ = ("value",)
+    value: Any
+
+
+@coroutine
+def first_steps() -> Generator[Any, Any, None]:
+    """Begins the coroutines that are sent to it, one after the other.
+
+    It yields what a coroutine awaits, and then drives that one to its end; or a Returned. An
+    exception, such as the StopIteration of ``coro.send``, takes longer than a short coroutine.
+    """
+    returned = Returned()
+    coro = yield
+    while True:
+        returned.value = yield from coro
+        coro = yield returned
+
+
+marking.add(first_steps.__code__)
+marking.update((Spare.begin_coroutine.__code__, Spare.call.__code__, Spare.rest.__code__))
