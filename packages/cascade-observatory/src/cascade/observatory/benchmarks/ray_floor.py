@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from time import perf_counter
 from typing import Any, Final
 from uuid import uuid4
@@ -84,8 +85,7 @@ def _make(
     of: str, turn: int, packed: bytes, value: Any, stays: bool
 ) -> tuple[list[tuple[bytes, str | None, float]], Any]:
     """The ends of the calls of a turn, and what stays."""
-    import ray
-
+    ray: Any = import_module("ray")
     if of not in _known:
         _known[of] = ray.get_actor(of)
     if not ray.get(_known[of].begin.remote(turn)):
