@@ -13,7 +13,8 @@ Statements are absolute: a member says what it uses now, and not what it returns
 lost, with grants in it, the next statement sets it right.
 
 Rates. A bucket fills with tokens by the store's clock, up to its size, and each ticket takes one
-token out. What tickets leave over may be lent to a member for some calls to come (``extras``).
+token out. Of the tokens that tickets leave over, some may be lent to a member beside the one that
+it is granted, for some calls to come (``extras``).
 """
 
 from __future__ import annotations
@@ -187,7 +188,7 @@ class Ledger:
         self.members[me] = member
         self._fill(now)
         granted, wait, tokens_in = self._grant(me, member)
-        extras = self._lend(statement.extras)
+        extras = self._lend(statement.extras, granted)
         others = [other for name, other in self.members.items() if name != me]
         return Answer(
             granted,
@@ -242,9 +243,16 @@ class Ledger:
         group = min((bucket.size - 1) / bucket.per_second, SLACK)
         return max(missing / bucket.per_second, group)
 
-    def _lend(self, extras: Mapping[str, int]) -> dict[str, int]:
+    def _lend(self, extras: Mapping[str, int], granted: Sequence[Amounts]) -> dict[str, int]:
+        """Lend tokens of the buckets from which one was granted.
+
+        A member whose attempts wait for amounts would return tokens unused, and ask for them again,
+        and each of these statements is news for all other members.
+        """
         lent = {}
         for bucket, most in extras.items():
+            if not any(BUCKET + bucket in amounts for amounts in granted):
+                continue
             wanted = sum(int(amounts.get(BUCKET + bucket, 0)) for _, _, amounts in self._queue())
             count = min(most, floor(self._buckets[bucket].tokens + _ROUNDING) - wanted)
             if count > 0:
