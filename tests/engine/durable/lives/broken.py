@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
-from cascade.adapters.stores import sqlite_rows
+from cascade.adapters.stores import sqlite_rows, transitions
 from cascade.adapters.stores.sqlite import SQLiteStore
 from cascade.runtime.durable.desk import Desk
 from cascade.runtime.durable.journal import Journal
@@ -81,6 +82,21 @@ def _skip_rows() -> None:
     setattr(sqlite_rows, "delete", deleted)  # noqa: B010
 
 
+def _send_in_parts() -> None:
+    """A signal is counted first, and written by a transaction of its own."""
+
+    def send(store: SQLiteStore, run_id: str, name: str, body: bytes) -> int:
+        with store._writing() as connection:
+            run = transitions.signalled(store._named(connection, run_id), time.time())
+            sqlite_rows.update(connection, run)
+        with store._writing(news=True) as connection:
+            row = run.number, run.inbox, name, body
+            connection.execute("INSERT INTO cascade_signals VALUES (?, ?, ?, ?)", row)
+        return run.inbox
+
+    setattr(SQLiteStore, "send", send)  # noqa: B010
+
+
 #: Name → breaks the engine; and a part of what is said of it.
 BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "forgets an outcome": (_forget_an_outcome, "made again (D2)"),
@@ -89,5 +105,6 @@ BREAKS: dict[str, tuple[Callable[[], None], str]] = {
     "keeps signals": (_keep_signals, "has left"),
     "keeps records": (_keep_records, "left in the store"),
     "commits apart": (_commit_apart, "(D5)"),
+    "sends in parts": (_send_in_parts, "not all runs have ended"),
     "skips rows": (_skip_rows, "rows in journal"),
 }

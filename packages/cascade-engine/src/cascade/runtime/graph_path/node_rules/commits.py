@@ -182,7 +182,7 @@ class Commits:
         nodes, waits, end = self._parts.nodes, segment.waits, self._parts.end
         if self._run.is_recorded or end.any_missing or nodes.watched or segment.foreign:
             return False
-        users = [*map(segment.slots.get, done)]
+        users: list[Any] = [*map(segment.slots.get, done)]
         if {LazyResult} != {*map(type, users)}:
             return False
         counts = Counter(users)
