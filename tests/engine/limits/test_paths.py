@@ -698,7 +698,7 @@ def test_a_worker_that_parks_its_work_just_now_is_no_standstill():
             admissions.permits["parked"] = None  # and is not awake any more
             return False
 
-    dispatch.pool = LastWorker()
+    dispatch.pool = dispatch.workers = LastWorker()
     assert dispatch.busy
 
 

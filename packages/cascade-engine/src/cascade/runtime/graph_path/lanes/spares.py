@@ -8,6 +8,11 @@ spare, whose own first step goes on with it.
 So ``asyncio.current_task()`` is one real task during the whole call: it can be cancelled, and its
 cancels are counted, from the first step on. If a first step keeps any reference to the task, no
 other call gets it.
+
+The steps of a call are made in the context of its task, so that a call that waits has one context
+and not two. But calls that return share the spare: once one of them has set a variable (M12), the
+task that carries it is dropped, and later calls get contexts apart from their tasks. The code that
+follows a call in its task runs without the variables that the call has set.
 """
 
 from __future__ import annotations
