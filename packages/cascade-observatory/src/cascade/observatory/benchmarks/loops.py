@@ -8,7 +8,7 @@ task and the trampoline share the task's function, so they make the same TailCal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
@@ -205,7 +205,8 @@ def checked_by_position(task: Task[..., Any], arguments: Mapping[str, Any]) -> A
     Raises:
         TypeError: A step is for the engine.
     """
-    function, args = task.func, tuple(arguments.values())
+    function = task.func
+    args: Sequence[Any] = tuple(arguments.values())
     for _ in repeat(None):
         result = function(*args)
         if type(result) is not TailCall:
