@@ -15,9 +15,9 @@ from cascade.runtime.bus import MessageBus
 from cascade.runtime.elsewhere import host_events
 from cascade.runtime.elsewhere.host_events import dumps_events, loads_events
 from cascade.runtime.elsewhere.host_messages import Told
-from cascade.runtime.elsewhere.host_reports import Reports
 from cascade.runtime.events import CodeChanged, StepsMade, TaskFailed, TaskWaiting
 from cascade.runtime.execution.waiting import Waiting
+from cascade.runtime.host_reports import Reports
 from cascade.runtime.hosted_runs import HostedRuns
 from cascade.spec.map_items import Item
 

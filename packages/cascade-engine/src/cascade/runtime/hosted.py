@@ -27,9 +27,9 @@ from cascade.runtime.elsewhere.host_messages import (
     TellThere,
     Told,
 )
-from cascade.runtime.elsewhere.host_reports import Reports
 from cascade.runtime.engine import Engine
 from cascade.runtime.events import Notice
+from cascade.runtime.host_reports import Reports
 from cascade.runtime.limits.capacities import Capacities
 from cascade.runtime.limits.rules import Constraint
 from cascade.spec.errors import RunLeasedError, SendError

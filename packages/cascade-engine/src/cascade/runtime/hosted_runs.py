@@ -7,8 +7,7 @@ from time import perf_counter
 
 from cascade.runtime.bus import MessageBus
 from cascade.runtime.elsewhere.host_events import loads_events
-from cascade.runtime.elsewhere.host_messages import Progress, Told
-from cascade.runtime.elsewhere.host_reports import received
+from cascade.runtime.elsewhere.host_messages import Progress, Told, received
 from cascade.runtime.engine_runs import RunInfo
 from cascade.runtime.events import RunFinished, RunStarted
 from cascade.runtime.execution.waiting import Waiting

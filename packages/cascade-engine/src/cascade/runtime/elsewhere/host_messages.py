@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from time import monotonic
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from cascade.runtime.execution.waiting import Waiting
@@ -96,3 +98,15 @@ Message: TypeAlias = (
     | NotReady
     | Literal["ready", "done"]
 )
+
+
+def sent(wait: Waiting) -> Waiting:
+    """A wait for another process: its clock and the numbers of its nodes are its own."""
+    item = None if wait.item is None else replace(wait.item, map=0)
+    age = None if wait.since is None else monotonic() - wait.since
+    return wait._replace(node=0, since=age, item=item)
+
+
+def received(wait: Waiting) -> Waiting:
+    """A wait of another process, by the clock of this one."""
+    return wait._replace(since=None if wait.since is None else monotonic() - wait.since)

@@ -1,14 +1,12 @@
-"""Reports of a host: how far its runs are, and what they wait for, as far as that has changed."""
+"""Reports of a host to its driver: the progress and the waits of its runs, where they changed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
-from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from cascade.runtime.elsewhere.host_messages import Progress, Told, Waits
+from cascade.runtime.elsewhere.host_messages import Progress, Told, Waits, sent
 from cascade.runtime.execution.waiting import Waiting
 
 if TYPE_CHECKING:
@@ -27,8 +25,8 @@ class Reports:
 
     def __init__(self, engine: EngineViews) -> None:
         self._engine = engine
-        #: Id → steps, and waits, as they were told last.
-        self._steps: dict[str, int] = {}
+        #: Id → what was told last.
+        self._told: dict[str, Progress] = {}
         self._waits: dict[str, list[Waiting]] = {}
 
     def next(self) -> Told | None:
@@ -37,11 +35,12 @@ class Reports:
         return Told(progress=progress, waits=waits) if progress or waits else None
 
     def _progress(self) -> Iterator[Progress]:
-        last, self._steps = self._steps, {}
+        last, self._told = self._told, {}
         for run in self._engine.runs():
-            self._steps[run.run_id] = run.steps
-            if last.get(run.run_id) != run.steps:
-                yield Progress(run.run_id, run.steps, run.steps_per_second, run.task)
+            progress = Progress(run.run_id, run.steps, run.steps_per_second, run.task)
+            self._told[run.run_id] = progress
+            if last.get(run.run_id) != progress:
+                yield progress
 
     def _changed_waits(self) -> Iterator[Waits]:
         last, self._waits = self._waits, {}
@@ -49,16 +48,4 @@ class Reports:
             waits = [*islice(run.waiting(inputs=False), _MOST_WAITS)]
             self._waits[run.id] = waits
             if last.get(run.id, []) != waits:
-                yield Waits(run.id, [_sent(wait) for wait in waits])
-
-
-def _sent(wait: Waiting) -> Waiting:
-    """A wait for another process: its clock and the numbers of its nodes are its own."""
-    item = None if wait.item is None else replace(wait.item, map=0)
-    age = None if wait.since is None else monotonic() - wait.since
-    return wait._replace(node=0, since=age, item=item)
-
-
-def received(wait: Waiting) -> Waiting:
-    """A wait of another process, by the clock of this one."""
-    return wait._replace(since=None if wait.since is None else monotonic() - wait.since)
+                yield Waits(run.id, [sent(wait) for wait in waits])
