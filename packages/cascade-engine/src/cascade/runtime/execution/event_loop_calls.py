@@ -21,7 +21,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 #: Seconds of a short wait: as long as it takes to sleep in the event loop and to be woken.
-MOMENT: Final = 0.00005
+MOMENT: Final = 0.0001
 #: Most runs of one target without a short wait, after several that were in vain.
 _MOST_LEFT_OUT: Final = 1024
 
