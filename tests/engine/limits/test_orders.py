@@ -133,8 +133,8 @@ class World:
         self.closed = self.inside()
 
     def expire(self):
-        """A pause that ends by itself."""
-        self.rules.pause("task:work", ttl=1)
+        """A pause that ends by itself. Its scope is its own: it must not take another's place."""
+        self.rules.pause("task:wo*", ttl=1)
         self.orders.give_way()
         self.limits.loop.advance(2)
 
