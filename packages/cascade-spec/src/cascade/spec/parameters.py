@@ -43,7 +43,7 @@ class Parameters:
         self.owner = name
         try:
             signature = inspect.signature(func)
-        except ValueError:
+        except (TypeError, ValueError):  # the first for an AsyncMock, in Python 3.11.2
             signature = _ANY
         self.signature = with_injections(signature, func, name)
         parameters = self.signature.parameters.values()
