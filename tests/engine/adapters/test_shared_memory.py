@@ -1,14 +1,12 @@
 """Large values of a ProcessExecutor: through shared memory, of which nothing is left."""
 
 import asyncio
-import gc
-import os
 from array import array
-from contextlib import suppress
 from multiprocessing import Pipe
 
 import pytest
 from tests import remote_tasks as tasks
+from tests.memory_files import memory_files, wait_until_closed
 
 import cascade as cs
 from cascade.adapters.executors import shared_memory
@@ -31,13 +29,7 @@ def grid(number=1):
 
 
 def files():
-    """The number of open files with shared memory."""
-    gc.collect()
-    names = []
-    for number in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # that of the folder itself
-            names.append(os.readlink(f"/proc/self/fd/{number}"))
-    return sum(name.startswith("/memfd:cascade ") for name in names)
+    return memory_files("cascade")
 
 
 def sent(value):
@@ -69,7 +61,7 @@ def sent(value):
 def test_large_values_arrive(value):
     before = files()
     assert sent(value) == value
-    assert files() == before
+    wait_until_closed("cascade", before)
 
 
 def test_a_value_can_be_changed_where_it_arrives():
@@ -111,7 +103,7 @@ def test_there_and_back(pool):
     assert cs.run(tasks.same(bytes(SIZE)), executor=pool) == bytes(SIZE)
     result.content[0] = 9
     del result
-    assert files() == before
+    wait_until_closed("cascade", before)
 
 
 async def test_an_argument_is_what_it_was_at_the_call(pool, tmp_path, monkeypatch):
@@ -137,7 +129,7 @@ def test_a_call_is_sent_again_when_its_process_dies(pool, tmp_path):
     before = files()
     call = tasks.doubled(grid(), str(tmp_path / "effects")).with_retry(2)
     assert cs.run(call, executor=pool).content[0] == 2
-    assert files() <= before
+    wait_until_closed("cascade", before)
 
 
 def test_calls_that_are_withdrawn_leave_nothing():
@@ -146,4 +138,4 @@ def test_calls_that_are_withdrawn_leave_nothing():
         failing = tasks.fails(1)
         with pytest.raises(ValueError, match="no 1"):
             cs.run([failing, *(tasks.doubled(grid(n)) for n in range(8))], executor=pool)
-    assert files() <= before
+    wait_until_closed("cascade", before)
