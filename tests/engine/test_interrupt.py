@@ -512,6 +512,32 @@ def test_it_winds_down_and_ends_with_128_and_the_number(start, number):
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"], ids=["int", "term", "hup"])
+def test_a_signal_that_another_thread_gets_wakes_the_event_loop(start, number):
+    """It does not break off the system call in which the loop sleeps. A signal that comes between
+    the loop's last look and that call does not either.
+    """
+    script = start(f"""
+        import signal
+
+        @cs.task
+        async def work():
+            say("waiting")
+            try:
+                await asyncio.Event().wait()
+            finally:
+                say("cancelled")
+
+        def send():
+            signal.pthread_kill(threading.get_ident(), signal.{number})
+
+        threading.Timer(0.1, send).start()  # when the loop sleeps
+        cs.run(pair(work()), use_vm=USE_VM)
+    """)
+    script.until("waiting", "cancelled")
+    script.end()
+
+
 def test_a_second_one_abandons_plain_functions(start):
     script = start("""
         @cs.task(mode="blocking")

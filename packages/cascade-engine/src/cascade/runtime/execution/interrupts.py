@@ -146,10 +146,11 @@ class _Interrupts:
         """Await ``work`` in the task that signals cancel."""
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         with contextlib.suppress(NotImplementedError):  # Windows does not need it
+            # Makes asyncio write all signals to its pipe. Without that, a signal between the loop's
+            # last look and its sleep has no effect until something else wakes it. One is enough:
+            # asyncio looks through all signals of the system for each that it gets, 50 µs long.
+            self._loop.add_signal_handler(next(iter(self._handlers)), self._arrived)
             for number in self._handlers:
-                # Makes asyncio write the signal to its pipe. Without that, a signal between the
-                # loop's last look and its sleep has no effect until something else wakes it.
-                self._loop.add_signal_handler(number, self._arrived)
                 signal.signal(number, self._handle)
             # Threads may fill the pipe; it then wakes the loop all the same, without a warning.
             signal.set_wakeup_fd(signal.set_wakeup_fd(-1), warn_on_full_buffer=False)
