@@ -191,15 +191,22 @@ class _Namer:
         add, last, begin = contents.append, None, None
         for lazy in level:
             args = lazy.args
-            encode = ATOMS.get(type(args[0])) if len(args) == 1 else None
-            if encode is None or lazy._policies is not None or lazy.kwargs:
+            if len(args) != 1 or lazy._policies is not None or lazy.kwargs:
+                add(self._content(lazy))
+                continue
+            value = args[0]
+            if type(value) is int:  # as ``ATOMS`` has it, without a call
+                encoded = b"int%x;" % value
+            elif (encode := ATOMS.get(type(value))) is not None:
+                encoded = encode(value)
+            else:
                 add(self._content(lazy))
                 continue
             task = lazy.task
             if begin is None or task is not last:
                 last, begin = task, self._head(task).copy
             whole = begin()  # quicker than a new one
-            whole.update(encode(args[0]))
+            whole.update(encoded)
             add(whole.digest())
         return contents
 

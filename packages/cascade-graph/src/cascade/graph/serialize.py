@@ -62,6 +62,7 @@ _VERSION = 1
 _ATOMS = frozenset((str, bool, type(None)))
 #: Python refuses to write ints of very many digits in decimal.
 _HUGE = 1 << 64
+_LEAST = -_HUGE
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 #: The members of a call without policies.
 _CALL = {"task", "args", "kwargs"}
@@ -109,7 +110,7 @@ def texts_of(
         task, args = lazy.task, lazy.args
         if task is last and len(args) == 1 and lazy._policies is None and not lazy.kwargs:
             value = args[0]  # as ``NodeWriter.text`` does it
-            if type(value) is int and -_HUGE < value < _HUGE and type(lazy) is LazyResult:
+            if type(value) is int and _LEAST < value < _HUGE and type(lazy) is LazyResult:
                 texts.append(f'{head}{value}],"kwargs":{{}}}}')
                 continue
         texts.append(write(lazy))
@@ -262,14 +263,15 @@ class NodeWriter(ValueWriter):
         places = [*map(self.index.get, inputs)]
         if None in places or not places:
             return None  # one is known to the reader
-        return '{"$node":' + '},{"$node":'.join(map(str, places)) + "}"
+        digits = str(places)[1:-1]  # all ints in one call
+        return '{"$node":' + digits.replace(", ", '},{"$node":') + "}"
 
     def _plain_arguments(self, lazy: LazyResult[Any]) -> str | None:
         """The positional arguments of a call; None if one is neither plain nor a node."""
         texts = []
         for value in lazy.args:
             kind = type(value)
-            if kind is int and -_HUGE < value < _HUGE:
+            if kind is int and _LEAST < value < _HUGE:
                 texts.append(repr(value))
             elif kind in _ATOMS:
                 texts.append(_text(value))
@@ -342,7 +344,7 @@ def _text(value: str | bool | None) -> str:
 
 def _is_plain(value: Any) -> bool:
     kind = type(value)
-    return kind in _ATOMS or (kind is int and -_HUGE < value < _HUGE)
+    return kind in _ATOMS or (kind is int and _LEAST < value < _HUGE)
 
 
 def _read_node(node: Mapping[str, Any], reader: ValueReader) -> LazyResult[Any]:

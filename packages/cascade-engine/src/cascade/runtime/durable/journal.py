@@ -33,6 +33,7 @@ from cascade.runtime.durable.transactions import Transactions
 from cascade.runtime.durable.wait_records import WAIT, WaitRecords
 from cascade.runtime.inbox import Inbox, Letter
 from cascade.runtime.semantics.outcomes import Missing, is_error
+from cascade.runtime.semantics.recording import Keeper
 from cascade.spec.errors import InternalError, TaskNotImportedError
 from cascade.spec.lazy_types import LazyResult
 from cascade.spec.params import Env
@@ -92,7 +93,8 @@ class Journal:
         #: All are empty as long as nodes have only had values.
         self._events = (*self._places.all, *self.transactions.all)
         #: Keeps the outcome of a node if that is the small value of a call, and nothing else has
-        #: happened in its graph yet; whether it is.
+        #: happened in its graph yet; whether it is. Refuses one whose user, if given, may have to
+        #: wait for the commit (D4).
         self.keep_plain = self._keeper()
         #: The error that ended the run before its graph had begun.
         self._stopped: BaseException | None = None
@@ -258,7 +260,7 @@ class Journal:
         Raises:
             NotStorableError: Its value has no stored form, and the journal is strict.
         """
-        if self.keep_plain(node, outcome):
+        if self.keep_plain(node, outcome, None):
             return
         named = self.keys.named(node)
         if named is None or (issubclass(type(outcome), Missing) and not is_error(outcome, node)):
@@ -279,12 +281,16 @@ class Journal:
         if place is not None:
             places.forget(key, place)
 
-    def _keeper(self) -> Callable[[LazyResult[Any], Any], bool]:
+    def _keeper(self) -> Keeper:
         """``keep_plain``, a closure: each of very many nodes calls it."""
         key_of, done, events = self.keys.lasting.get, self._kept.done, self._events
-        later, tell = self.desk.later, self.desk.tell
+        later, tell, waits = self.desk.later, self.desk.tell, self.sync
 
-        def keep_plain(node: LazyResult[Any], outcome: Any) -> bool:
+        def keep_plain(node: LazyResult[Any], outcome: Any, user: Any) -> bool:
+            if user is not None and (
+                type(user) is not LazyResult or (waits and not user.task.structural)
+            ):
+                return False
             if type(outcome) not in LASTING or node._policies is not None or any(events):
                 return False
             key = key_of(node)

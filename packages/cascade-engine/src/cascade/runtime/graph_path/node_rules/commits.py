@@ -86,14 +86,7 @@ class Commits:
         """Keeps values on the fast lane that are mere numbers, whose users wait for no commit."""
         if self._run.is_recorded or self._journal.has_records:
             return never
-        keep_plain, waits = self._journal.keep_plain, self._journal.sync
-
-        def keep(node: LazyResult[Any], value: Any, user: Any) -> bool:
-            if type(user) is not LazyResult or (waits and not user.task.structural):
-                return False
-            return keep_plain(node, value)
-
-        return keep
+        return self._journal.keep_plain
 
     def begin(self) -> None:
         """Be told of commits, and of the loss of the run, from now on. In the loop's thread."""
