@@ -135,6 +135,8 @@ class View:
             raise _gone()
         return receipts
 
+    may_commit_at_once = True
+
     def commit_at_once(
         self, batch: Sequence[Commit], *, seconds: float
     ) -> Sequence[Receipt] | None:

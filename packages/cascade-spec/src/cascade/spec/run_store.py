@@ -247,7 +247,14 @@ class RunStore(Protocol):
 
 @runtime_checkable
 class CommitsAtOnce(Protocol):
-    """A RunStore that can commit in less time than it takes to hand a commit to another thread."""
+    """A RunStore that can commit in less time than it takes to hand a commit to another thread.
+
+    Attributes:
+        may_commit_at_once: False if ``commit_at_once`` would give None for each batch, as each
+            commit waits for a disk: then nobody asks.
+    """
+
+    may_commit_at_once: bool
 
     def commit_at_once(
         self, batch: Sequence[Commit], *, seconds: float

@@ -93,6 +93,8 @@ class MemoryStore:
         now: Its clock, seconds since the epoch; virtual ones make timers of runs virtual.
     """
 
+    may_commit_at_once = True
+
     def __init__(self, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._lock = threading.Lock()

@@ -64,6 +64,8 @@ class SQLiteStore:
         if synchronous not in ("full", "normal"):
             raise ArgumentError(f"synchronous must be 'full' or 'normal', not {short(synchronous)}")
         check_seconds("timeout", timeout)
+        # With "full" each commit waits for the disk.
+        self.may_commit_at_once = synchronous == "normal"
         self._file = SQLiteFile(path, synchronous, timeout)
         self._file.prepare(MIGRATIONS)
         self._lock = threading.Lock()
@@ -136,8 +138,8 @@ class SQLiteStore:
     def commit_at_once(
         self, batch: Sequence[Commit], *, seconds: float
     ) -> Sequence[Receipt] | None:
-        # With "full" a commit waits for the disk; and the end of a run is news for other processes.
-        if self._file.synchronous != "normal" or any(commit.change for commit in batch):
+        # The end of a run is news for other processes.
+        if not self.may_commit_at_once or any(commit.change for commit in batch):
             return None
         if not batch or not self._lock.acquire(blocking=False):
             return None

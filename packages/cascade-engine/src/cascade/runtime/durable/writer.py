@@ -59,7 +59,10 @@ class Writer:
         self._store = store
         self.codec = codec
         self.safe = lease * _SAFE
-        self._at_once = store.commit_at_once if isinstance(store, CommitsAtOnce) else None
+        # Asking a store that never does so would delay each commit by a turn of the event loop.
+        self._at_once = None
+        if isinstance(store, CommitsAtOnce) and store.may_commit_at_once:
+            self._at_once = store.commit_at_once
         self._lease = lease
         self._desks: dict[Desk, None] = {}
         self._news = threading.Condition()
