@@ -250,8 +250,8 @@ class CommitsAtOnce(Protocol):
     """A RunStore that can commit in less time than it takes to hand a commit to another thread.
 
     Attributes:
-        may_commit_at_once: False if ``commit_at_once`` would give None for each batch, as each
-            commit waits for a disk: then nobody asks.
+        may_commit_at_once: False if each commit waits for a disk, so that ``commit_at_once``
+            would always give None: the engine does not call it then.
     """
 
     may_commit_at_once: bool
