@@ -52,6 +52,12 @@ settings.register_profile("some", settings(), max_examples=25, **_patient)
 settings.load_profile("some")
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    """A file for the effects of tasks in other processes; see ``remote_tasks.note``."""
+    return str(tmp_path / "effects")
+
+
 @pytest.fixture(scope="session")
 def dask_cluster() -> Iterator[Any]:
     """A Dask cluster of two worker processes."""

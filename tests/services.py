@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import pytest
+from tests.processes import is_running
 
 if TYPE_CHECKING:
     import psycopg
@@ -263,7 +264,7 @@ def _kill_all(process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
     until = time.monotonic() + _STARTS_WITHIN
-    while any(_is_alive(child) for child in children) and time.monotonic() < until:
+    while any(is_running(child) for child in children) and time.monotonic() < until:
         time.sleep(0.005)
 
 
@@ -272,13 +273,6 @@ def _children_of(pid: int) -> list[str]:
         ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     )
     return listed.stdout.split()
-
-
-def _is_alive(pid: int) -> bool:
-    state = subprocess.run(
-        ["ps", "-o", "stat=", str(pid)], capture_output=True, text=True, check=False
-    )
-    return state.stdout.strip()[:1] not in ("", "Z")
 
 
 def _version_of(folder: Path) -> int:

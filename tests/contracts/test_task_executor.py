@@ -117,11 +117,6 @@ def run(executor, use_vm):
     return run
 
 
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "effects")
-
-
 def is_remote(executor):
     return isinstance(executor, TaskExecutor)
 

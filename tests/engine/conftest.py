@@ -12,6 +12,12 @@ import pytest
 import cascade as cs
 
 
+@pytest.fixture
+def url(tmp_path):
+    """The address of a new store."""
+    return f"sqlite:///{tmp_path}/runs.db"
+
+
 @pytest.fixture(params=[False, True], ids=["graph", "vm"])
 def use_vm(request):
     """Each test that asks for it runs on both paths: one semantics, two strategies."""

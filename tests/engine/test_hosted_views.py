@@ -22,11 +22,6 @@ from cascade.runtime.hosted_runs import HostedRuns
 from cascade.spec.map_items import Item
 
 
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "effects")
-
-
 async def until(condition):
     await asyncio.to_thread(tasks.wait_until, condition, 50)
 

@@ -17,6 +17,8 @@ import pytest
 from tests import agents_elsewhere as agents
 from tests import remote_tasks as tasks
 from tests.engine.durable.trials import MANY
+from tests.engine.hosted import pids, status, until
+from tests.processes import is_running
 
 import cascade as cs
 from cascade.adapters.stores import open_store
@@ -33,40 +35,6 @@ from cascade.spec.errors import (
     WorkerLostError,
 )
 from cascade.spec.run_rows import Lease, RunStatus
-
-
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "effects")
-
-
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/runs.db"
-
-
-def status(url, run_id):
-    store = open_store(url)
-    try:
-        return store.find(run_id).status
-    finally:
-        store.close()
-
-
-async def until(condition):
-    await asyncio.to_thread(tasks.wait_until, condition)
-
-
-def pids(path):
-    return [int(line.split()[0]) for line in tasks.lines(path)]
-
-
-def is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 async def test_an_agent_lives_elsewhere_and_its_process_ends_with_the_engine(url, path):

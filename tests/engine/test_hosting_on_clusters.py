@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from tests import agents_elsewhere as agents
 from tests import remote_tasks as tasks
+from tests.engine import hosted
+from tests.engine.hosted import pids, status
+from tests.processes import is_running
 
 import cascade as cs
-from cascade.adapters.stores import open_store
 from cascade.runtime.elsewhere import losses
 from cascade.runtime.events import Event, TaskFailed
 from cascade.spec.errors import ExecutorError, RunCancelledError, RunError, WorkerLostError
@@ -58,39 +60,9 @@ def on(shared, kind):
     return shared
 
 
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "effects")
-
-
-@pytest.fixture
-def url(tmp_path):
-    return f"sqlite:///{tmp_path}/runs.db"
-
-
-def found(url, run_id):
-    store = open_store(url)
-    try:
-        return store.find(run_id)
-    finally:
-        store.close()
-
-
 async def until(condition):
     """Patient, as Ray starts a process for each host."""
-    await asyncio.to_thread(tasks.wait_until, condition, 120)
-
-
-def pids(path):
-    return [int(line.split()[0]) for line in tasks.lines(path)]
-
-
-def is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    await hosted.until(condition, 120)
 
 
 def hosts_there(client):
@@ -141,13 +113,13 @@ async def test_errors_and_cancels(on, url, path):
         with pytest.raises(tasks.OddError) as caught:
             await engine.start(agents.fails(), run_id="fails", on=on).result()
         assert caught.value.code == 404
-        assert found(url, "fails").status is RunStatus.FAILED
+        assert status(url, "fails") is RunStatus.FAILED
         endless = engine.start(agents.counts(path, 10**9), run_id="endless", on=on)
         await until(lambda: len(tasks.lines(path)) > 3)
         endless.cancel()
         with pytest.raises(RunCancelledError):
             await endless.result()
-        assert found(url, "endless").status is RunStatus.CANCELLED
+        assert status(url, "endless") is RunStatus.CANCELLED
     made = len(tasks.lines(path))
     await asyncio.sleep(0.1)
     assert len(tasks.lines(path)) == made
@@ -216,14 +188,14 @@ async def test_an_agent_that_always_ends_its_worker_is_given_up(on, url, path, m
             await run.result()
         assert caught.value.task == "always_dies"
     assert len(tasks.lines(path)) == 2
-    assert found(url, "one").status is RunStatus.DEAD
+    assert status(url, "one") is RunStatus.DEAD
 
 
 async def test_runs_are_handed_over_when_the_engine_is_closed(on, url, path):
     async with cs.Engine(store=url) as engine:
         engine.start(agents.counts(path, 30), run_id="moves", on=on)
         await until(lambda: len(tasks.lines(path)) > 5)
-    assert found(url, "moves").status is RunStatus.ENQUEUED
+    assert status(url, "moves") is RunStatus.ENQUEUED
     async with cs.Engine(store=url) as engine:
         assert await engine.run(agents.counts(path, 30), run_id="moves") == os.getpid()
 
@@ -235,7 +207,7 @@ async def test_an_engine_leaves_the_cluster_that_it_was_given_by_name(on, kind, 
     async with cs.Engine(store=url) as engine:
         engine.start(agents.counts(path, 30), run_id="moves", on=address)
         await until(lambda: len(tasks.lines(path)) > 5)
-    assert found(url, "moves").status is RunStatus.ENQUEUED
+    assert status(url, "moves") is RunStatus.ENQUEUED
 
 
 async def test_a_run_is_handed_over_when_its_executor_is_shut_down(make, on, url, path):
@@ -250,7 +222,7 @@ async def test_a_run_is_handed_over_when_its_executor_is_shut_down(make, on, url
             with pytest.raises(ExecutorError, match="starts no more hosts"):
                 await run.result()
         assert executor._hosts == {}
-        assert found(url, "moves").status is RunStatus.ENQUEUED
+        assert status(url, "moves") is RunStatus.ENQUEUED
 
 
 async def test_hosts_that_cannot_begin_are_told_of(on):
@@ -295,4 +267,4 @@ def test_hosts_end_when_their_driver_is_killed(on, kind, url, path, tmp_path):
         driver.send_signal(signal.SIGKILL)
         driver.wait()
     tasks.wait_until(lambda: hosts_there(on._client) == 0, 60)
-    assert found(url, "one").status is RunStatus.ENQUEUED
+    assert status(url, "one") is RunStatus.ENQUEUED

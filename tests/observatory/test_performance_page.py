@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cascade.observatory.benchmarks.pages import as_markdown
+from cascade.observatory.benchmarks.pages import as_markdown, charts_in
 from cascade.observatory.benchmarks.suites import SUITES, part_of
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,18 @@ def test_its_pictures_are_made_from_the_figures(script, documents, name):
     assert len(texts) > 6
     for curve, kept in zip(points, kept_points, strict=True):
         assert curve == pytest.approx(kept, abs=2)
+
+
+def test_bars_stand_out_if_they_are_cascades_own(documents):
+    bars = [bar for document in documents.values() for c in charts_in(document) for bar in c.bars]
+    others = {"by hand", "on a thread", "a thread and back", "a plain loop", "turns by hand"}
+    ours = {"SQLite", "SQLite, normal", "ByCode, a run", "with_cache", "cascade, fused"}
+    ours |= {"in the event loop, p99", "fused", "engine.run", "virtual machine", "control plane"}
+    kinds = {bar.name: bar.bold for bar in bars}
+    assert {name for name in others | ours if kinds[name]} == ours
+    libraries = {name for name in kinds if re.search(r" \d+\.\d", name)}
+    assert len(libraries) > 6
+    assert not any(kinds[name] for name in libraries)
 
 
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)

@@ -47,6 +47,18 @@ class FakeCluster(ClusterExecutor):
     def _forget(self, turns):
         pass
 
+    def _count(self):
+        pass
+
+    def _send(self, turn, inputs):
+        pytest.fail("no call was submitted")
+
+    def _sent(self, turn):
+        pytest.fail("no call was submitted")
+
+    def _withdraw(self, turn):
+        pytest.fail("no call was submitted")
+
 
 def is_ready(host):
     host.says(READY)

@@ -37,11 +37,6 @@ def run(dask):
 
 
 @pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "effects")
-
-
-@pytest.fixture
 def turns(dask, monkeypatch):
     """The turns that the cluster is given, as lists of calls."""
     given = []

@@ -14,11 +14,6 @@ from cascade.runtime.elsewhere import marks
 from cascade.spec.errors import WorkerLostError
 
 
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "effects")
-
-
 class Repeating:
     """A pool that makes each turn twice, as if the first worker had died at its end."""
 

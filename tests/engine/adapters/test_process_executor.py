@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests import remote_tasks as tasks
+from tests.processes import is_running
 
 import cascade as cs
 from cascade.adapters.executors.process import usable_cores
@@ -46,22 +47,6 @@ def pool():
 @pytest.fixture
 def run(pool):
     return lambda target, **options: cs.run(target, executor=pool, **options)
-
-
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "effects")
-
-
-def is_running(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 # -- what it is given -----------------------------------------------------------------------------

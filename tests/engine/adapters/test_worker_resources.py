@@ -14,11 +14,6 @@ from cascade.adapters.executors import process_slots
 from cascade.spec.errors import DefinitionError, ResourceError, SendError
 
 
-@pytest.fixture
-def path(tmp_path):
-    return str(tmp_path / "effects")
-
-
 @cs.resource
 def of_runs():
     yield 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
@@ -24,7 +25,7 @@ _PATIENCE: Final = 60.0
 _log: Final = logging.getLogger("cascade.executors")
 
 
-class ClusterHost:
+class ClusterHost(ABC):
     """One host.
 
     Args:
@@ -54,17 +55,17 @@ class ClusterHost:
 
     # -- of the cluster -----------------------------------------------------------------------
 
+    @abstractmethod
     def _start(self, entry: str, options: bytes) -> None:
         """Have the cluster start it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _post(self, messages: list[bytes]) -> None:
         """Send messages; calls ``_posted`` once they have arrived, or cannot. From any thread."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _drop(self) -> None:
         """End what the cluster has of it; it may have ended already. From any thread."""
-        raise NotImplementedError
 
     # -- Host ---------------------------------------------------------------------------------
 

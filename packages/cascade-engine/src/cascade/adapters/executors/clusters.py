@@ -12,6 +12,7 @@ import itertools
 import logging
 import pickle
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from time import monotonic
@@ -89,7 +90,7 @@ class Turn:
         return found
 
 
-class ClusterExecutor:
+class ClusterExecutor(ABC):
     """The driver's side of a cluster.
 
     Args:
@@ -121,28 +122,28 @@ class ClusterExecutor:
 
     # -- of the cluster -----------------------------------------------------------------------
 
+    @abstractmethod
     def _count(self) -> None:
         """Ask how many workers there are, without waiting; ``_counted`` gets the answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _host(self, number: int, told: Callable[[Host, Any], None]) -> ClusterHost:
         """A host that has not begun."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _send(self, turn: Turn, inputs: Sequence[RemoteValue]) -> Any:
         """Give a turn to the cluster; returns its handle. Under the lock."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _withdraw(self, turn: Turn) -> None:
         """Ask for a turn back; ``_withdrawn`` gets the answer."""
-        raise NotImplementedError
 
-    def _stop(self, turn: Turn) -> None:
+    def _stop(self, turn: Turn) -> None:  # noqa: B027  # not every cluster can
         """End a turn that may have begun, if that is possible."""
 
+    @abstractmethod
     def _forget(self, turns: list[int]) -> None:
         """Tell the cluster that no worker can begin these turns any more."""
-        raise NotImplementedError
 
     # -- TaskExecutor -------------------------------------------------------------------------
 
@@ -233,9 +234,9 @@ class ClusterExecutor:
         for host in list(self._hosts.values()):
             host.lose("the executor has left the cluster")
 
+    @abstractmethod
     def _leave(self) -> None:
         """Leave the cluster."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
@@ -312,6 +313,7 @@ class ClusterExecutor:
             else:
                 self._fail(turn, partial(_not_taken, failure))
 
+    @abstractmethod
     def _sent(self, turn: Turn) -> None:
         """A turn was given to the cluster."""
 

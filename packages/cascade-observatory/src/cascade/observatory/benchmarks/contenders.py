@@ -8,6 +8,7 @@ milliseconds and the clock can measure it.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -132,7 +133,7 @@ class EventLoop(_OnALoop):
     """An event loop for handwritten coroutines."""
 
 
-class ByLevels(_OnALoop):
+class ByLevels(_OnALoop, ABC):
     """Base of systems that make the calls of a level side by side, and then those of the next.
 
     Args:
@@ -162,8 +163,9 @@ class ByLevels(_OnALoop):
 
     name: str
 
+    @abstractmethod
     async def _level(self, calls: Iterable[Coroutine[Any, Any, Any]]) -> Sequence[Any]:
-        raise NotImplementedError
+        """The results of the calls of one level."""
 
 
 class AsyncioGather(ByLevels):

@@ -22,6 +22,10 @@ from cascade.observatory.pictures.page import framed, panels_of
 _SIZED = re.compile(r"(.+), ([\d ]+) (nodes|steps|tasks|at once)")
 #: Contenders that are measured only for a ratio, and are not part of a curve.
 _REFERENCES = ("cascade, 1 000", "wide plain calls", REFERENCE)
+#: Contenders that are not Cascade: other libraries, with their versions, and code without any.
+_OTHERS = re.compile(
+    r"by hand|thread\b|to_thread|TaskGroup|in a row|plain (calls|loop)|loky|joblib| \d+\.\d"
+)
 _COLOURS = 12
 _LEAD = (
     "The contenders of a table were measured in turns, so that a busy machine slows all of them "
@@ -165,6 +169,11 @@ def curves_in(document: Document, only: Sequence[str] = ()) -> list[Chart]:
     return charts
 
 
+def is_ours(name: str) -> bool:
+    """Whether a contender is Cascade, by its name in a report."""
+    return _OTHERS.search(name) is None
+
+
 def _drawn(measured: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [one for one in measured["contenders"] if one["name"] not in _REFERENCES]
 
@@ -183,7 +192,7 @@ def _bars(document: Document) -> Iterator[Chart]:
                 one["ratio"]["median"],
                 f"{figure(one['ratio']['median'])} ×",
                 tuple(one["ratio"]["quartiles"]),
-                bold=one["name"] != measured["baseline"],
+                bold=is_ours(one["name"]),
             )
             for one in _drawn(measured)
             if one["ratio"] is not None
@@ -194,7 +203,9 @@ def _bars(document: Document) -> Iterator[Chart]:
     for section in sections_in(document):
         for key, (_, unit, factor) in section.show.items():
             values = _values(document[key])
-            bars = [Bar(n, factor * v, figure(factor * v), bold=True) for n, v in values.items()]
+            bars = [
+                Bar(n, factor * v, figure(factor * v), bold=is_ours(n)) for n, v in values.items()
+            ]
             yield Chart(section.title, unit, bars=bars)
 
 
