@@ -122,7 +122,7 @@ PAUSES = (Pause, Counted)
 
 
 def is_others(thing):
-    """Whether it belongs to an open event loop: a cluster of other tests has one in this process."""
+    """Whether it belongs to an open event loop: a cluster of other tests has one."""
     return isinstance(thing, asyncio.Handle) and not thing._loop.is_closed()
 
 

@@ -83,12 +83,13 @@ class EngineRuns:
         Most small runs end within one turn of the event loop. A task that makes one after the other
         must not keep the loop for itself, so once in a while a run gives it a turn at its end (M9).
         """
-        started = perf_counter()
+        started, name = perf_counter(), target.name
         run.constraints.use_clock(run.loop.time)
-        run.publish(RunStarted, target.name, strategy.name)
+        if not run.bus.is_silent:
+            run.publish(RunStarted, name, strategy.name)
         if run.journal is not None and run.journal.code_changes:
             run.publish(CodeChanged, run.journal.code_changes)
-        self.active[run] = (target.name, strategy.name, started)
+        self.active[run] = (name, strategy.name, started)
         # No context manager of contextlib: it sets attributes of the error that passes it, which a
         # frozen dataclass refuses. Every wait of the run passes through each further coroutine.
         try:

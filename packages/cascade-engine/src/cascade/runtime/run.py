@@ -243,6 +243,8 @@ class Run(RunWaits):
         self.watch_nothing()
         if self.inside is not None:
             self.locate, self.inside = _nowhere, None
+        if gate is None and resources is None:
+            return
         if not (self.abandons or self.calls):  # these use its parts, and end later
             if gate is not None:
                 gate.let_go()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -201,9 +200,10 @@ def _is_whole(
     if blueprint.origin is not source:
         return False
     own, named = (source.args, source.kwargs) if isinstance(source.task, Task) else ((), {})
-    return (
-        len(args) == len(own)
-        and all(map(operator.is_, args, own))
-        and kwargs.keys() == named.keys()
-        and all(kwargs[name] is named[name] for name in named)
-    )
+    if len(args) != len(own) or kwargs.keys() != named.keys():
+        return False
+    # A loop, and a generator only if there is something to compare: most runs come here.
+    for given, there in zip(args, own, strict=True):
+        if given is not there:
+            return False
+    return not named or all(kwargs[name] is named[name] for name in named)
