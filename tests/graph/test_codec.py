@@ -601,6 +601,7 @@ def test_bytes_that_are_no_body_are_refused(body):
         b'{"$dataclass":["tests.graph.stored:Order",{"__class__":1}]}',
         b'{"$member":["tests.graph.stored:Colour","mro"]}',
         b'{"$flags":["tests.graph.stored:Right",1000]}',
+        b'{"$flags":["tests.graph.stored:Right",-1]}',
         b'{"$pickle":"gASVAAAA"}',
         b'{"$storable":["x","no_such_module",1]}',
         b'{"$storable":["tests.graph.stored:Cart","tests.graph.stored",1]}',

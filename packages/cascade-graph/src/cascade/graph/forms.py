@@ -326,7 +326,10 @@ class FormReader:
         kind = self.resolver.subclass(reference, Flag, "an enumeration of flags")
         if type(value) is not int:
             raise TypeError(f"flags are an int, not {short(value)}")
-        return kind(value)
+        flags = kind(value)
+        if type(flags) is not kind or flags._value_ != value:  # Python 3.11.2 drops other bits
+            raise ValueError(f"{short(kind)} has no flags {value:#x}")
+        return flags
 
     def _error(self, content: Any) -> Any:
         reference, args, state, cause = content
