@@ -101,8 +101,10 @@ class World:
         self.pieces = [Piece(1, gpu=1), Piece(2, gpu=1)]
         self.ready.extend(self.pieces)
         self.busy = 0  # calls under way
-        #: The permits that were in when the run was closed; when work was paused. None before.
-        self.closed = self.paused = None
+        #: The permits that were in when the run was closed; None before.
+        self.closed = None
+        #: The scope of a pause → the permits that were in when it began.
+        self.paused = {}
         self.others = 0  # threads that may still change something
         self.own = self.limits.permit("work", gpu=1, on_admitted=lambda: self.called(self.own))
 
@@ -133,25 +135,27 @@ class World:
         self.closed = self.inside()
 
     def expire(self):
-        """A pause that ends by itself. Its scope is its own: it must not take another's place."""
+        """A pause that ends by itself. Each pause has a scope of its own, for the end of one must
+        not end another.
+        """
         self.rules.pause("task:wo*", ttl=1)
         self.orders.give_way()
         self.limits.loop.advance(2)
 
-    def pause(self):
-        self.rules.pause("task:work")
-        self.paused = self.inside()
+    def pause(self, scope="task:work"):
+        self.rules.pause(scope)
+        self.paused[scope] = self.inside()
 
     def inside(self):
         return [t for t in self.limits.resources._inside if t.state == INSIDE]
 
     def pause_and_resume(self):
-        self.pause()
+        self.pause("task:wor*")
         self.orders.give_way()
-        self.paused = None
-        self.rules.resume("task:work")
+        del self.paused["task:wor*"]
+        self.rules.resume("task:wor*")
         self.orders.give_way()
-        self.pause()
+        self.pause("task:wor*")
 
     def limit(self):
         self.rules.limit_concurrency("task:work", 2)
@@ -186,7 +190,8 @@ class World:
 
         class Call:
             def __enter__(self):
-                assert world.paused is None or permit in world.paused, "it began under a pause"
+                paused = world.paused.values()
+                assert all(permit in inside for inside in paused), "it began under a pause"
                 assert world.closed is None or permit in world.closed, "it began after the end"
                 world.busy += 1
                 assert world.busy == 1, "two hold what there is one of"
@@ -215,7 +220,7 @@ class World:
 
     def end(self):
         """Let the rest go on by itself, and check the end."""
-        self.paused = None
+        self.paused.clear()
         self.rules.clear()
         self.limits.loop.advance(10)
         self.release()
