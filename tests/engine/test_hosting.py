@@ -18,7 +18,7 @@ from tests import agents_elsewhere as agents
 from tests import remote_tasks as tasks
 from tests.engine.durable.trials import MANY
 from tests.engine.hosted import pids, status, until
-from tests.processes import is_running
+from tests.processes import is_there
 
 import cascade as cs
 from cascade.adapters.stores import open_store
@@ -45,7 +45,7 @@ async def test_an_agent_lives_elsewhere_and_its_process_ends_with_the_engine(url
     assert os.getpid() not in found
     assert len(found) == 2
     assert len(tasks.lines(path)) == 18
-    assert not any(map(is_running, found))
+    assert not any(map(is_there, found))
 
 
 async def test_a_finished_run_gives_its_value_again(url, path):
@@ -267,7 +267,7 @@ async def test_an_agent_that_ends_its_process_is_tried_again(url, path):
     async with cs.Engine(store=url) as engine:
         pid = await engine.start(agents.dies(path), on="process").result()
     assert len(tasks.lines(path)) == 3
-    assert not is_running(pid)
+    assert not is_there(pid)
 
 
 async def test_an_agent_that_always_ends_its_process_is_given_up(url, path, monkeypatch):
@@ -402,7 +402,7 @@ async def test_a_cancel_before_there_is_a_process_leaves_neither_process_nor_run
         with pytest.raises(RunCancelledError):
             await run.result()
     assert status(url, "early") is RunStatus.CANCELLED
-    assert not any(is_running(host.pid) for host in started)
+    assert not any(is_there(host.pid) for host in started)
     assert tasks.lines(path) == []
 
 
@@ -430,7 +430,7 @@ def test_a_program_ends_although_its_engine_was_not_closed(url, path, tmp_path):
         check=True,
         timeout=50,
     )
-    tasks.wait_until(lambda: not any(map(is_running, {*pids(path)})))
+    tasks.wait_until(lambda: not any(map(is_there, {*pids(path)})))
 
 
 @pytest.mark.thorough

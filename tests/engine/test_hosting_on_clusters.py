@@ -16,7 +16,7 @@ from tests import agents_elsewhere as agents
 from tests import remote_tasks as tasks
 from tests.engine import hosted
 from tests.engine.hosted import pids, status
-from tests.processes import is_running
+from tests.processes import is_there
 
 import cascade as cs
 from cascade.runtime.elsewhere import losses
@@ -103,7 +103,7 @@ async def test_hosts_are_spread_and_leave_nothing_behind(on, kind, url, path):
     assert len(tasks.lines(path)) == 18
     assert on._hosts == {}
     if kind == "ray":
-        await until(lambda: not any(map(is_running, made)))
+        await until(lambda: not any(map(is_there, made)))
     else:
         await until(lambda: hosts_there(on._client) == 0)
 

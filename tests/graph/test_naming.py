@@ -106,6 +106,12 @@ def test_policies_that_do_not_change_the_value_are_not_part_of_the_key():
     assert key(lazy) == key(clean(load("a")))
 
 
+@pytest.mark.parametrize("value", [0, 255, -7, 1 << 70, True, None, 0.5, "a", b"a"], ids=repr)
+def test_a_call_with_one_plain_argument_has_the_key_that_it_has_with_policies(value):
+    """Such calls have a way of their own to their keys, as most calls of large graphs are so."""
+    assert key(load(value)) == key(load(value).with_retry(2))
+
+
 class _Backend:
     def get(self, key): ...
 

@@ -137,9 +137,7 @@ def test_a_call_of_a_turn_that_is_withdrawn_does_not_begin():
     marked.close()
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "memfd_create"), reason="marks are in a file in memory on Linux"
-)
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="no memfd on this system")
 def test_nothing_is_left_of_the_marks():
     before = memory_files("cascade-marks")
     executor = cs.FuturesExecutor(ThreadPoolExecutor(1))

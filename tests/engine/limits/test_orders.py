@@ -7,6 +7,7 @@ there is room for one; none begins under a pause that was set before; and nothin
 """
 
 import itertools
+import threading
 from collections import deque
 from types import SimpleNamespace
 
@@ -96,6 +97,9 @@ class World:
         self.rules.limit_rate("task:w*", "1000/s", burst=5)
         self.gate = Gate(self.limits.run, self.limits.resources, self.rules)
         self.limits.run.gate = self.gate
+        self.limits.run.is_own_thread = self.is_loops_thread
+        #: The thread that moves the loop, None if there is none: then each may act for it.
+        self.mover = None
         self.ready = deque()
         self.limit_waits = LimitWaits(self.limits.run, self.ready.append)
         self.pieces = [Piece(1, gpu=1), Piece(2, gpu=1)]
@@ -135,12 +139,14 @@ class World:
         self.closed = self.inside()
 
     def expire(self):
-        """A pause that ends by itself. Each pause has a scope of its own, for the end of one must
-        not end another.
-        """
+        """A pause that ends by itself. Its scope is its own: it must not take another's place."""
+        self.mover = threading.get_ident()
         self.rules.pause("task:wo*", ttl=1)
         self.orders.give_way()
         self.limits.loop.advance(2)
+
+    def is_loops_thread(self, ident):
+        return self.mover in (None, ident)
 
     def pause(self, scope="task:work"):
         self.rules.pause(scope)
@@ -150,6 +156,7 @@ class World:
         return [t for t in self.limits.resources._inside if t.state == INSIDE]
 
     def pause_and_resume(self):
+        """Its scope is its own, too: to resume must not end another's pause."""
         self.pause("task:wor*")
         self.orders.give_way()
         del self.paused["task:wor*"]
@@ -216,10 +223,12 @@ class World:
 
         others = [getattr(self, name) for name in names if name != "work"]
         self.others = len(others)
+        self.mover = 0 if "expire" in names else None  # 0 is no thread
         return [self.work] * (1 + names.count("work")) + [counted(other) for other in others]
 
     def end(self):
         """Let the rest go on by itself, and check the end."""
+        self.mover = None
         self.paused.clear()
         self.rules.clear()
         self.limits.loop.advance(10)
