@@ -70,9 +70,27 @@ def test_known_nodes_come_back_as_the_ones_that_the_run_has(program, data):
         assert found == (target, {})
         return
     entered = in_order(target, routes=True, known=known.__contains__)
-    assert [*found.keys.values()] == [keys[lazy] for lazy in entered]
+    # An equal container shares the key of a known one, which stands for it.
+    unknown = [keys[lazy] for lazy in entered if keys[lazy] not in known.values()]
+    assert [*found.keys.values()] == unknown
     outside = {lazy for node in found.keys for lazy in node._dependencies} - found.keys.keys()
     assert outside <= known.keys()
+
+
+def test_a_known_container_stands_for_each_one_that_is_equal():
+    known, equal = gather(1, 2), gather(1, 2)
+    target = join(known[0], load(equal[0]))
+    keys = node_keys(target)
+
+    body = graph_record(target, keys, {known: keys[known]})
+    found = read(body, {keys[known]: known})
+
+    assert [node.task.name for node in found.keys] == ["getitem", "getitem", "load", "join"]
+    containers = [
+        node for node in in_order(found.target, routes=True) if node.task.name == "gather"
+    ]
+    assert len(containers) == 1
+    assert containers[0] is known
 
 
 def test_equal_nodes_keep_their_keys_though_their_places_in_the_source_are_lost():
