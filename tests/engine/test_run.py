@@ -225,8 +225,8 @@ def busy_program(ledger):
 
     @cs.resource
     async def connection():
+        await asyncio.sleep(0)  # a cancel here opens nothing
         ledger.opened.append("connection")
-        await asyncio.sleep(0)
         try:
             yield "connection"
         finally:

@@ -666,3 +666,8 @@ def test_calls_of_one_task_share_the_arguments_that_it_supplies():
     assert second._dependencies == second.args
     assert second._dependencies is not second.args  # which would say that there are no others
     assert use(1, pool=[3]).kwargs == {"pool": [3]}
+    by_position = use(cs.inject(pool))
+    assert use.shares_kwargs(first)
+    assert use.shares_kwargs(second)
+    assert not use.shares_kwargs(by_position)  # its other argument is a marker, too
+    assert not use.shares_kwargs(by_position.with_retry(1))

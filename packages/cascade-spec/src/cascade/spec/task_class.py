@@ -188,6 +188,13 @@ class Task(Operation, Versioned, Generic[P, R]):
         lazy.number = next_number()
         return lazy
 
+    def shares_kwargs(self, node: LazyResult[Any]) -> bool:
+        """Whether the keyword arguments of ``node`` are those of all its calls with resources.
+
+        If so, no other argument of such a call is a marker.
+        """
+        return self._given.get(len(node.args)) is node.kwargs
+
     def make(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], code: CodeType, lasti: int
     ) -> LazyResult[R]:

@@ -21,7 +21,7 @@ from cascade.runtime.graph_path.loop_queue import LoopQueue
 from cascade.runtime.graph_path.queues.limit_waits import LimitWaits
 from cascade.runtime.graph_path.queues.ranks import by_rank
 from cascade.runtime.graph_path.queues.ready import ByPriority
-from cascade.runtime.graph_path.queues.resource_waits import ResourceWaits
+from cascade.runtime.graph_path.queues.resource_waits import PATIENCE, ResourceWaits
 from cascade.runtime.graph_path.queues.retry_delays import RetryDelays
 from cascade.runtime.graph_path.queues.stages import Stages
 from cascade.runtime.graph_path.run_parts import RunParts
@@ -110,7 +110,11 @@ class Dispatch(LoopQueue):
     @lazily
     def resource_waits(self) -> ResourceWaits:
         """Items that wait for resources to open."""
-        return ResourceWaits(self._run, self.start, self._push_back, self._not_opened)
+        waits = ResourceWaits(self._run, self._push_back, self._not_opened)
+        self._end.at_stop(waits.end)
+        if self._end.stopping:
+            waits.end()
+        return waits
 
     @property
     def busy(self) -> bool:
@@ -305,6 +309,9 @@ class Dispatch(LoopQueue):
         pool, patience = self.workers, self._run.patience
         if pool is None:
             return
+        if self._opens_early(pool):
+            pool.wake_after(PATIENCE)
+            return
         if patience is None or self._on_loop_now or not patience.is_worth_it(target):
             pool.wake()
             return
@@ -318,6 +325,24 @@ class Dispatch(LoopQueue):
         if seconds:
             patience.note(target, came)
         pool.keep_looking()
+
+    def _opens_early(self, pool: WorkerPool) -> bool:
+        """Begin to open what the first item needs, which a worker would ask for; whether it does.
+
+        That saves a hop from the worker to the loop, and the worker, which would only wait. Only
+        the first item: another may not be called at all if an earlier one fails.
+        """
+        item = pool.next_item()
+        node = item[1] if type(item) is tuple else item
+        if not (isinstance(node, LazyResult) and node._special & RESOURCES):
+            return False
+        if node._policies is not None or self._parts.reports.wanted or not self._end.smooth:
+            return False  # more is done, or told, before the opening
+        resources = self._run.resources
+        if self._run.constraints.any or resources.need_attempt(node.args, node.kwargs):
+            return False
+        wanted = resources.unopened(node.args, node.kwargs)
+        return wanted is not None and self.resource_waits.begin_early(wanted)
 
     # -- called by the pool -------------------------------------------------------------------
 

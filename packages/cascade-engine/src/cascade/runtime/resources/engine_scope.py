@@ -18,7 +18,7 @@ import contextvars
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -156,8 +156,32 @@ class EngineInstance(ResourceInstance):
         if loop is self._home:
             return await super().value()
         if not self._shared.done():
-            hold_until(self._shared, loop, f"resource {self.definition.name}")
-            await end_of(self._shared, loop)
+            await self._settled_in(loop)
+        return self._value_elsewhere()
+
+    def when_settled(self, act: Callable[[BaseException | None], object]) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is self._home:
+            super().when_settled(act)
+            return
+
+        def settled(_opened: object) -> None:
+            try:
+                self._value_elsewhere()
+            except BaseException as error:
+                act(error)
+            else:
+                act(None)
+
+        self._settled_in(loop).add_done_callback(settled)
+
+    def _settled_in(self, loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """A future of another event loop that is done when it is open or failed."""
+        hold_until(self._shared, loop, f"resource {self.definition.name}")
+        return end_of(self._shared, loop)
+
+    def _value_elsewhere(self) -> Any:
+        """The resource in another event loop; raises the error of opening it."""
         try:
             return result_of(self._shared)
         except asyncio.CancelledError as error:  # not of the code that waits here
@@ -290,6 +314,18 @@ class EngineResources:
             )
         found.check_loop()
         return found
+
+    def open_one(
+        self, wanted: Inject, providers: Providers, loop: asyncio.AbstractEventLoop
+    ) -> EngineInstance | None:
+        """The instance for ``wanted`` if it is open, and can be used in ``loop``."""
+        with self._lock:
+            found = self._held.get(providers.declared(wanted))
+        if found is None or not found.is_ready:
+            return None
+        if found.definition.func is not providers.definition(wanted).func:
+            return None
+        return found if not found.definition.is_async or found._home is loop else None
 
     def _opened(
         self, definition: ResourceDefinition[Any], providers: Providers, run: RunScope

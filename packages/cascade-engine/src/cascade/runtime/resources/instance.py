@@ -114,6 +114,15 @@ class ResourceInstance:
                 error = BaseException.with_traceback(error, self._trace)
             raise
 
+    def when_settled(self, act: Callable[[BaseException | None], object]) -> None:
+        """Call ``act`` in the event loop when it is open, or with the error of opening it."""
+
+        def settled(_opened: object) -> None:
+            reason = self._reason
+            act(reason if reason is None else BaseException.with_traceback(reason, self._trace))
+
+        self._opened.add_done_callback(settled)
+
     @property
     def is_bound(self) -> bool:
         """Whether its users must run on the bound thread."""
@@ -244,9 +253,22 @@ class ResourceInstance:
 
     # -- its deadline -------------------------------------------------------------------------
 
-    def _set_timer(self, act: Callable[[], object]) -> None:
+    def _set_timer(self, act: Callable[[], object], spent: float = 0) -> None:
         self._forget_timer()
-        self._timer = self._run.loop.call_later(self._timeout, act)
+        self._timer = self._run.loop.call_later(self._timeout - spent, act)
+
+    def _check_thread(self, call: ThreadCall) -> None:
+        """Give up if the call that closes it takes too long, from the time when it has begun.
+
+        Nearly all end before this is called, and need not wake the event loop when they begin.
+        """
+        spent = call.seconds
+        if spent >= self._timeout:
+            self._give_up()
+        elif spent:
+            self._set_timer(partial(self._check_thread, call), spent)
+        else:
+            call.when_begun(partial(self._set_timer, partial(self._check_thread, call)))
 
     def _forget_timer(self) -> None:
         if self._timer is not None:
@@ -274,6 +296,8 @@ class ResourceInstance:
         if not self._opened.done():
             self._not_opened(where)
         self._end(where)
+        if call is not None:
+            call.tell()
 
     def _too_late(self, fate: str) -> ResourceTimeoutError:
         """The error for a resource that takes too long; called while it still does."""
@@ -330,18 +354,14 @@ class ResourceInstance:
                     raise StopAsyncIteration  # the event loop ends before the thread is free
                 self._give_up()
             else:
-                call.when_begun(partial(self._set_timer, self._give_up))
-        await self._end_of_call(call)
-        return call
-
-    async def _end_of_call(self, call: ThreadCall) -> None:
-        """Wait until a thread has ended ``call``, or until the call was given up."""
-        while not (call.done.done() or self._ended.done()):
+                self._set_timer(partial(self._check_thread, call))
+        while not (call.has_ended or self._ended.done()):
             try:
-                await asyncio.wait([call.done, self._ended], return_when=asyncio.FIRST_COMPLETED)
+                await call.change()
             except asyncio.CancelledError:
                 if self.opened_as is None and call.withdraw():
                     raise  # no thread has begun to open it, and none will
+        return call
 
 
 async def _end_of(future: asyncio.Future[Any]) -> bool:

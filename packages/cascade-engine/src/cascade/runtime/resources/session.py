@@ -138,10 +138,19 @@ class ResourceSession(GivenArguments):
             else:
                 known = not bound and self._providers.definition(wanted).scope != "task"
             self._is_shared[wanted] = known
-            if not known:
+            if known:
+                self._find_open(wanted)
+            else:
                 self.has_unshared = True
                 self.needs_loop = self.needs_loop or self.below(wanted) is None
         return known
+
+    def _find_open(self, wanted: Inject) -> None:
+        """Let ``wanted`` be ``ready`` if the engine has opened it for another run."""
+        if self._providers.definition(wanted).scope == "engine":
+            found = self._engine.open_one(wanted, self._providers, self._run.loop)
+            if found is not None:
+                self.share(wanted, found)
 
     def travel(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
         """Whether a worker process can open the resources of a call."""
@@ -210,6 +219,10 @@ class ResourceSession(GivenArguments):
         """
         found = self.instance(wanted, {})
         await found.value()
+        self.share(wanted, found)
+
+    def share(self, wanted: Inject, found: ResourceInstance) -> None:
+        """Let a shared resource that is open be ``ready``; in the event loop's thread."""
         self._shared[self.definition(wanted)] = self.opened[wanted] = found
 
     def leave_in_use(self, call: Future[Any], thread: int, node: LazyResult[Any] | None) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from cascade.adapters.executors.local import LocalExecutor
-from cascade.runtime.execution.worker_calls import WorkerCall, end_of, not_begun, result_of
+from cascade.runtime.execution.worker_calls import WorkerCall, not_begun, result_of
 
 if TYPE_CHECKING:
     from cascade.runtime.execution.scope import RunScope
@@ -49,22 +49,25 @@ class ThreadCall:
 
     Attributes:
         call: The executor's future of it.
-        done: Set in the event loop when it has ended.
+        has_ended: Whether the event loop knows that it has ended.
         yielded_as: A number that is higher than those of all earlier yields; 0 if it yielded
             nothing.
     """
 
     call: Future[Any]
     executor: Executor
-    done: asyncio.Future[None]
 
     def __init__(self, run: RunScope, generator: Any, resource: str) -> None:
         self.name = f"resource {resource}"
         self.yielded_as = 0
+        self.has_ended = False
+        #: What ``change`` waits for.
+        self._change: asyncio.Future[None] | None = None
         self._run = run
         self._generator = generator
-        #: Whether a thread has begun it, and the function that is called in the event loop then.
-        self._has_begun = False
+        #: When a thread has begun it, by the event loop's clock; and the function that is called in
+        #: the event loop then.
+        self._begun_at: float | None = None
         self._when_begun: Callable[[], object] | None = None
         self._lock = threading.Lock()
         #: Whether it was abandoned; whether it has given its result.
@@ -80,7 +83,26 @@ class ThreadCall:
         self._work: WorkerCall[Any] = WorkerCall(*work)
         self.call = self._run.submit(executor, self.name, self._work)
         self._run.note_call(self.call, self._work, executor, self.name)
-        self.done = end_of(self.call, self._run.loop)
+        self.call.add_done_callback(self._ends)
+
+    def _ends(self, _call: Future[Any]) -> None:
+        """It has ended. In its thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it was abandoned
+            self._run.loop.call_soon_threadsafe(self._ended)
+
+    def _ended(self) -> None:
+        self.has_ended = True
+        self.tell()
+
+    async def change(self) -> None:
+        """Wait until it has ended, or for ``tell``. One waits at a time."""
+        self._change = self._run.loop.create_future()
+        await self._change
+
+    def tell(self) -> None:
+        """Go on with what waits for a ``change``. In the event loop's thread."""
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
 
     def withdraw(self) -> bool:
         """Cancel it; False if a thread has begun it."""
@@ -89,7 +111,12 @@ class ThreadCall:
     @property
     def was_dropped(self) -> bool:
         """Whether the executor ended it before a thread began it."""
-        return self.done.done() and self._work.waits
+        return self.has_ended and self._work.waits
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since a thread has begun it; 0 if none has."""
+        return 0 if self._begun_at is None else self._run.loop.time() - self._begun_at
 
     def when_begun(self, act: Callable[[], object]) -> None:
         """Call ``act`` in the event loop when a thread has begun this and not ended it.
@@ -97,17 +124,17 @@ class ThreadCall:
         Only this has the thread wake the event loop, which costs as much as all else at its begin.
         """
         self._when_begun = act
-        if self._has_begun:  # perhaps before the thread could see the function
+        if self._begun_at is not None:  # perhaps before the thread could see the function
             self._act()
 
     def _act(self) -> None:
         act, self._when_begun = self._when_begun, None
-        if act is not None and not self.done.done():
+        if act is not None and not self.has_ended:
             act()
 
     def _begin(self) -> None:
         """It begins. In its thread."""
-        self._has_begun = True
+        self._begun_at = self._run.loop.time()
         if self._when_begun is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it was abandoned
                 self._run.loop.call_soon_threadsafe(self._act)

@@ -84,6 +84,8 @@ class FastLane(Part):
         assert first is not None
         me, are_plain = get_ident(), ATOMS.issuperset
         light_call: Ready | None = None
+        # What the nodes with the keyword arguments ``marked`` are given: see ``Given``.
+        marked, given, instance = light.given
         args: Any
         kwargs: Any
         while True:
@@ -110,8 +112,18 @@ class FastLane(Part):
                     if parts.held_jobs.do(lazy):
                         return True
                     continue
-                if end.smooth and type(lazy) is not Work:
+                if not end.smooth or type(lazy) is Work:
+                    pass
+                elif (
+                    lazy.kwargs is marked
+                    and lazy._policies is None
+                    and instance.is_ready
+                    and not constraints.any
+                ):  # ``light.ready`` would say the same
+                    light_call = lazy.args, given, None, bool(lazy._dependencies)
+                else:
                     light_call = light.ready(segment, lazy)
+                    marked, given, instance = light.given
                 if light_call is None:
                     if parts.slow_lane.work_on((segment, lazy)):
                         return True

@@ -24,13 +24,17 @@ from cascade.spec.caching import CachePolicy
 from cascade.spec.containers import ATOMS
 from cascade.spec.injection import Inject
 from cascade.spec.lazy_types import LazyResult
-from cascade.spec.lazy_value import LITERALS, RESOURCES
+from cascade.spec.lazy_value import LITERALS, NO_KWARGS, RESOURCES
 from cascade.spec.policies import ENGINES_CACHE, PLAIN_CALLS
 from cascade.spec.repeatable import is_spent
+from cascade.spec.task_class import Task
 
 #: A call that is ready: its arguments, with resources in place of their markers; its capacities, or
 #: its place among cached calls, or IN_TIME; whether ``take`` must be called before it.
 Ready: TypeAlias = tuple[Sequence[Any], dict[str, Any], Holding | Flight | InTime | None, bool]
+#: Keyword arguments that the nodes of a task share, which are one marker: the dict, the same with
+#: the resource, and that.
+Given: TypeAlias = tuple[dict[str, Any] | None, dict[str, Any], Any]
 #: Of a node that goes on later, or has a value already.
 KEPT: Final[Ready] = ((), {}, None, False)
 
@@ -44,6 +48,10 @@ class LightCalls(Part):
 
     Args:
         parts: The other parts of the run.
+
+    Attributes:
+        given: The last that came twice. If a node without policies has these keyword arguments, its
+            resource is still open, and there are no constraints, ``ready`` needs not be asked.
     """
 
     def __init__(self, parts: RunParts) -> None:
@@ -51,6 +59,7 @@ class LightCalls(Part):
         self._constraints = self._run.constraints
         self._give_back = self._constraints.capacities.leave
         self._watched = parts.reports.wanted
+        self.given: Given = (None, NO_KWARGS, None)
 
     def ready(self, segment: Segment, lazy: LazyResult[Any]) -> Ready | None:
         """The call of a node, which must then be made; None if the slow lane makes it.
@@ -79,6 +88,7 @@ class LightCalls(Part):
             return None
         args: Any = lazy.args
         kwargs, takes = lazy.kwargs, bool(lazy._dependencies)
+        last = given = None
         if lazy._special & _MARKED:
             for place, value in enumerate(args):
                 if type(value) in _MARKS:
@@ -111,6 +121,8 @@ class LightCalls(Part):
                     kwargs[name] = found
                 self._run.resources.remember(lazy.kwargs, kwargs)
         if policies is None:
+            if kwargs is given and self.given[0] is not last:
+                self._keep_given(lazy)
             return args, kwargs, None, takes
         takes = takes or bool(policies.predecessors)
         cache = self._run.cache if calls.cache is ENGINES_CACHE else calls.cache
@@ -126,6 +138,13 @@ class LightCalls(Part):
             if holding is None:
                 return None
         return args, kwargs, holding, takes
+
+    def _keep_given(self, lazy: LazyResult[Any]) -> None:
+        marked, given, instances = self._run.resources.last_given
+        if marked is not lazy.kwargs or len(instances) != 1:
+            return
+        if isinstance(lazy.task, Task) and lazy.task.shares_kwargs(lazy):
+            self.given = marked, given, instances[0]
 
     def _cached(
         self,

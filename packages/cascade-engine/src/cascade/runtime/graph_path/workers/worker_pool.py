@@ -69,6 +69,7 @@ class WorkerPool:
         self._calls: dict[Future[None], tuple[WorkerCall[None], list[Any]]] = {}
         self._looking = False
         self._next_look: asyncio.TimerHandle | None = None
+        self._late_wake: asyncio.TimerHandle | None = None
         self._stopped = False
         self._quiet: asyncio.Future[None] | None = None
         #: Since when no thread has become free for the ready items, by ``time.monotonic``; 0 if
@@ -139,14 +140,30 @@ class WorkerPool:
         self.wake_first()
         self.keep_looking()
 
+    def wake_after(self, seconds: float) -> None:
+        """The same after so long, unless that is asked for earlier. In the loop's thread.
+
+        In virtual time at once: the time of a node must not depend on this.
+        """
+        if isinstance(self._run.loop, VirtualLoop):
+            self.wake()
+        else:
+            self._late_wake = self._run.loop.call_later(seconds, self.wake)
+
     def wake_first(self) -> None:
         """The same, but the caller calls ``keep_looking`` soon."""
+        self._forget_late_wake()
         if not self.ready or self._stopped:
             return
         with self._lock:
             if self._awake:
                 return
         self._start(1)
+
+    def _forget_late_wake(self) -> None:
+        if self._late_wake is not None:
+            self._late_wake.cancel()
+            self._late_wake = None  # its context holds the inputs of the run
 
     def wake_another(self) -> None:
         """Wake one more thread, if the limit allows it: for an item that is known to block."""
@@ -205,6 +222,14 @@ class WorkerPool:
                 return self.ready.copy()
             except RuntimeError:  # a thread has taken one meanwhile
                 continue
+
+    def next_item(self) -> Any:
+        """The first ready item; None if there is none. Before a thread is awake."""
+        ready = self.ready
+        if isinstance(ready, ByPriority):
+            first = ready.first()
+            return None if first is None else first[1]
+        return ready[0] if ready else None
 
     def enter(self) -> list[Any]:
         """Make the calling thread awake; returns the cell for its item."""
@@ -300,6 +325,7 @@ class WorkerPool:
             self._run.event_loop_calls.add(function, *details)
 
     def _look_no_more(self) -> None:
+        self._forget_late_wake()
         self._seen = []
         if self._next_look is not None:
             self._next_look.cancel()
