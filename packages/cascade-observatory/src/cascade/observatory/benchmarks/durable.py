@@ -38,8 +38,9 @@ STORES: Mapping[str, tuple[str, Durability]] = {
 POSTGRES = "PostgreSQL"
 #: Contender that writes the same rows without Cascade → SQLite's setting ``synchronous``.
 BY_HAND: Mapping[str, str] = {"by hand": "full", "by hand, normal": "normal"}
-#: With "full", each commit on a thread that the event loop waits for.
+#: The same with each commit on a thread that the event loop waits for.
 ON_THREAD = "on a thread"
+ON_THREADS: Mapping[str, str] = {ON_THREAD: "full", "on a thread, normal": "normal"}
 #: The most µs at 25 M calls/s: what the journal adds to a node, and a step that is committed.
 NODE_MOST, STEP_MOST = 4.0, 150.0
 #: Target of a step that reaches the disk: µs at 25 M calls/s, on top of 1.2 commits.
@@ -251,10 +252,11 @@ def steps(bench: Bench) -> None:
         contenders = systems.contenders(lambda: step(made), made, made)
         contenders += _by_hand(stack, systems.folder, lambda hand: hand.steps(made), made, made)
         loop = stack.enter_context(EventLoop())
-        hand = stack.enter_context(closing(ByHand(systems.folder / "thread.db", "full")))
-        contenders.append(
-            Contender(ON_THREAD, _counting(loop, hand.steps_on_a_thread, made), made, made)
-        )
+        for name, synchronous in ON_THREADS.items():
+            path = systems.folder / f"thread-{synchronous}.db"
+            hand = stack.enter_context(closing(ByHand(path, synchronous)))
+            counted = _counting(loop, hand.steps_on_a_thread, made)
+            contenders.append(Contender(name, counted, made, made))
         for saver in bench.those_installed(installed_savers()):
             stack.callback(saver.close)
             saver.open(systems.folder)
