@@ -1,7 +1,10 @@
 """A resource that the first node of a run needs opens while the workers begin."""
 
 import asyncio
+import gc
 import threading
+import weakref
+from contextlib import suppress
 
 import pytest
 from tests.engine.hosted import until
@@ -227,3 +230,55 @@ async def test_a_pause_from_a_node_holds_for_later_ones_with_the_same_resource(o
     one_worker.constraints.resume()
     await handle.result()
     assert called == [*range(10)]
+
+
+async def test_nothing_holds_what_a_run_has_opened(one_worker):
+    """Not even a cycle that waits for the collector."""
+
+    class Connection: ...
+
+    opened = []
+
+    @cs.resource
+    def pool():
+        connection = Connection()
+        opened.append(weakref.ref(connection))
+        yield connection
+
+    @cs.task
+    def use(n, pool=cs.inject(pool)):
+        return n
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert await one_worker.run([use(1), use(2)]) == [1, 2]
+        assert [reference() for reference in opened] == [None]
+    finally:
+        gc.enable()
+
+
+async def test_nothing_holds_the_error_of_a_resource_that_did_not_open(one_worker):
+    class Refused(Exception): ...
+
+    raised = []
+
+    @cs.resource
+    def broken():
+        error = Refused()
+        raised.append(weakref.ref(error))
+        raise error
+        yield
+
+    @cs.task
+    def use(n, broken=cs.inject(broken)):
+        return n
+
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(Refused):
+            await one_worker.run([use(1), use(2)])
+        assert [reference() for reference in raised] == [None]
+    finally:
+        gc.enable()

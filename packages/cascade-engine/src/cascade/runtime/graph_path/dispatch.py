@@ -339,7 +339,9 @@ class Dispatch(LoopQueue):
         if node._policies is not None or self._parts.reports.wanted or not self._end.smooth:
             return False  # more is done, or told, before the opening
         resources = self._run.resources
-        if self._run.constraints.any or resources.need_attempt(node.args, node.kwargs):
+        if self._run.constraints.any or not node.task.is_light:
+            return False
+        if resources.need_attempt(node.args, node.kwargs):
             return False
         wanted = resources.unopened(node.args, node.kwargs)
         return wanted is not None and self.resource_waits.begin_early(wanted)

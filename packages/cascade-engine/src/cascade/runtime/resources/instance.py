@@ -297,7 +297,7 @@ class ResourceInstance:
             self._not_opened(where)
         self._end(where)
         if call is not None:
-            call.tell()
+            call.end.tell()
 
     def _too_late(self, fate: str) -> ResourceTimeoutError:
         """The error for a resource that takes too long; called while it still does."""
@@ -355,9 +355,9 @@ class ResourceInstance:
                 self._give_up()
             else:
                 self._set_timer(partial(self._check_thread, call))
-        while not (call.has_ended or self._ended.done()):
+        while not (call.end.is_reached or self._ended.done()):
             try:
-                await call.change()
+                await call.end.change()
             except asyncio.CancelledError:
                 if self.opened_as is None and call.withdraw():
                     raise  # no thread has begun to open it, and none will

@@ -44,12 +44,48 @@ class BoundThread(LocalExecutor):
         return self._abandoned is not None and not self._abandoned.done()
 
 
+class _End:
+    """The end of a call on a thread, as the event loop knows it.
+
+    Apart from the call, which the future of the executor would hold otherwise, and it the future.
+
+    Attributes:
+        is_reached: Whether it has ended.
+    """
+
+    __slots__ = ("_change", "_loop", "is_reached")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.is_reached = False
+        self._change: asyncio.Future[None] | None = None
+
+    def reach(self, _call: Future[Any]) -> None:
+        """It has ended. In its thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it was abandoned
+            self._loop.call_soon_threadsafe(self._reached)
+
+    def _reached(self) -> None:
+        self.is_reached = True
+        self.tell()
+
+    async def change(self) -> None:
+        """Wait until it has ended, or for ``tell``. One waits at a time."""
+        self._change = self._loop.create_future()
+        await self._change
+
+    def tell(self) -> None:
+        """Go on with what waits for a ``change``. In the event loop's thread."""
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+
+
 class ThreadCall:
     """One call on a thread that advances or shuts a plain generator.
 
     Attributes:
         call: The executor's future of it.
-        has_ended: Whether the event loop knows that it has ended.
+        end: Its end, as the event loop knows it.
         yielded_as: A number that is higher than those of all earlier yields; 0 if it yielded
             nothing.
     """
@@ -60,9 +96,7 @@ class ThreadCall:
     def __init__(self, run: RunScope, generator: Any, resource: str) -> None:
         self.name = f"resource {resource}"
         self.yielded_as = 0
-        self.has_ended = False
-        #: What ``change`` waits for.
-        self._change: asyncio.Future[None] | None = None
+        self.end = _End(run.loop)
         self._run = run
         self._generator = generator
         #: When a thread has begun it, by the event loop's clock; and the function that is called in
@@ -83,26 +117,7 @@ class ThreadCall:
         self._work: WorkerCall[Any] = WorkerCall(*work)
         self.call = self._run.submit(executor, self.name, self._work)
         self._run.note_call(self.call, self._work, executor, self.name)
-        self.call.add_done_callback(self._ends)
-
-    def _ends(self, _call: Future[Any]) -> None:
-        """It has ended. In its thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: it was abandoned
-            self._run.loop.call_soon_threadsafe(self._ended)
-
-    def _ended(self) -> None:
-        self.has_ended = True
-        self.tell()
-
-    async def change(self) -> None:
-        """Wait until it has ended, or for ``tell``. One waits at a time."""
-        self._change = self._run.loop.create_future()
-        await self._change
-
-    def tell(self) -> None:
-        """Go on with what waits for a ``change``. In the event loop's thread."""
-        if self._change is not None and not self._change.done():
-            self._change.set_result(None)
+        self.call.add_done_callback(self.end.reach)
 
     def withdraw(self) -> bool:
         """Cancel it; False if a thread has begun it."""
@@ -111,7 +126,7 @@ class ThreadCall:
     @property
     def was_dropped(self) -> bool:
         """Whether the executor ended it before a thread began it."""
-        return self.has_ended and self._work.waits
+        return self.end.is_reached and self._work.waits
 
     @property
     def seconds(self) -> float:
@@ -129,7 +144,7 @@ class ThreadCall:
 
     def _act(self) -> None:
         act, self._when_begun = self._when_begun, None
-        if act is not None and not self.has_ended:
+        if act is not None and not self.end.is_reached:
             act()
 
     def _begin(self) -> None:

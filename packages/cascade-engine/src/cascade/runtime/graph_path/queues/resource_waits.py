@@ -34,7 +34,7 @@ class _Opening:
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.done = threading.Event()
-        #: Whether a thread waits, or has waited, for ``done``.
+        #: Whether a thread, or the begin of all of them, waits or has waited for ``done``.
         self.has_thread = False
         self.is_over = False
         self.error: BaseException | None = None
@@ -123,7 +123,8 @@ class ResourceWaits:
     def begin_early(self, wanted: Inject) -> bool:
         """Open a resource of the run before a worker asks for it. In the event loop's thread.
 
-        Not one of the engine: if that fails, the node that asks for it would open it again.
+        Not one of the engine: if that fails, the node that asks for it would open it again. The
+        workers should begin ``PATIENCE`` later, and need not wait then.
 
         Returns:
             Whether it is opening.
@@ -135,6 +136,7 @@ class ResourceWaits:
             if definition in self._active:
                 return True
             opening = self._active[definition] = _Opening()
+            opening.has_thread = True
         self._begin(wanted, opening)
         return not opening.is_over
 
@@ -165,6 +167,7 @@ class ResourceWaits:
             found = self._run.resources.instance(wanted, {})
         except BaseException as error:
             self._settled(wanted, opening, None, error)
+            del opening  # the error's traceback holds this frame, and it holds the error
             return
         if found.is_ready:
             self._settled(wanted, opening, found, None)
