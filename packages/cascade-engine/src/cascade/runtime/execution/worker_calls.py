@@ -50,7 +50,10 @@ class WorkerCall(Generic[T]):
 
     def __call__(self) -> T | None:
         """Make the call; nothing if it was withdrawn."""
-        return self._func(*self._args) if self._take() else None
+        if not self._take():
+            return None
+        args, self._args = self._args, ()  # they may hold this in turn
+        return self._func(*args)
 
     @property
     def waits(self) -> bool:
