@@ -11,6 +11,7 @@ from tests.engine.hosted import until
 import cascade as cs
 from cascade.adapters.executors.local import LocalExecutor
 from cascade.runtime.clock import run_virtually
+from cascade.runtime.graph_path import dispatch
 from cascade.runtime.graph_path.queues.resource_waits import ResourceWaits
 
 
@@ -60,8 +61,11 @@ def fail():
     raise ValueError("first")
 
 
-async def test_no_worker_asks_for_the_resource_of_the_first_node(one_worker, use, opened, asked):
+async def test_no_worker_asks_for_the_resource_of_the_first_node(
+    one_worker, use, opened, asked, monkeypatch
+):
     """The only thread opens it, and must not wait for itself."""
+    monkeypatch.setattr(dispatch, "PATIENCE", 60)  # a thread may begin late
     assert await one_worker.run([use(n) for n in range(3)]) == [(n, "connection") for n in range(3)]
     assert opened == ["pool"]
     assert asked == []
